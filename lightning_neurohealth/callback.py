@@ -1,0 +1,266 @@
+"""NeuronHealth: tells a monitor what a Lightning Trainer does."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_neurohealth.findings import CriticalFindingError, Severity
+from lightning_neurohealth.monitor import Monitor
+from lightning_neurohealth.report import Report
+from lightning_neurohealth.rules import Rule
+from lightning_neurohealth.settings import Settings, one_of
+from lightning_neurohealth.sinks import Place, Sink, default_sinks
+
+
+class NeuronHealth(Callback):
+    """Finds sick neurons while a model trains: ``Trainer(callbacks=[NeuronHealth()])``.
+
+    Args:
+        every_n_steps: Measure one training step in N; the others cost an idle hook.
+        window: When to report: ``"epoch"``, or every N optimizer steps.
+        include: Glob patterns over module names; only layers that match one (or whose ancestor does) are watched.
+        exclude: Glob patterns of layers that are not watched.
+        measures: ``"economy"``, ``"standard"`` or ``"full"``, or a list of names.
+        rules: Rule objects, e.g. ``[DeadNeurons(serious=0.3)]``; ``None`` for all with their defaults.
+        log: What loggers get: ``"summary"`` (about ten scalars a window), ``"layers"`` (each layer's measures too), or
+            ``"none"``.
+        sinks: Where reports go; ``None`` for the console, every logger of the Trainer and files, ``[]`` for nowhere.
+        on_critical: What to do when a CRITICAL finding appears: ``"warn"`` (report it), ``"stop"`` (end the training
+            after this batch, as EarlyStopping does) or ``"raise"`` (CriticalFindingError).
+
+    Attributes:
+        report: The last report, ``None`` before the first window has closed.
+        reports: Every report so far.
+
+    Raises:
+        ValueError, TypeError: A setting is out of range or of the wrong kind; at ``on_fit_start``, a pattern matches no
+            module, or nothing of the model can be watched.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 10,
+        window: int | Literal["epoch"] = "epoch",
+        include: list[str] | None = None,
+        exclude: list[str] | None = None,
+        measures: str | list[str] = "standard",
+        rules: list[Rule] | None = None,
+        log: Literal["summary", "layers", "none"] = "summary",
+        sinks: list[Sink] | None = None,
+        on_critical: Literal["warn", "stop", "raise"] = "warn",
+    ) -> None:
+        super().__init__()
+        self.settings = Settings(every_n_steps, window, include, exclude, measures, rules)
+        one_of("log", log, ("summary", "layers", "none"))
+        one_of("on_critical", on_critical, ("warn", "stop", "raise"))
+        for sink in sinks or ():
+            if not isinstance(sink, Sink):
+                raise TypeError(f"sinks: {sink!r} is not a Sink; pass objects, e.g. [Console()]")
+        self.log_level = log  # Lightning puts a method called log on every callback
+        self.sinks = default_sinks() if sinks is None else list(sinks)
+        self.on_critical = on_critical
+        self.reports: list[Report] = []
+        self._monitor: Monitor | None = None
+        self._open_sinks: list[Sink] = []
+        self._global_step = 0
+        self._backward_seen = False
+
+    @property
+    def report(self) -> Report | None:
+        """The last report, ``None`` before the first window has closed."""
+        return self.reports[-1] if self.reports else None
+
+    # The run
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(None)
+        monitor = Monitor.of(pl_module, self.settings)
+        length = trainer.num_training_batches
+        if math.isfinite(length) and length:
+            monitor.epoch_steps = max(1, math.ceil(length / trainer.accumulate_grad_batches))
+        monitor.progress.adversarial = len(trainer.optimizers) > 1
+        monitor.parameters.know_optimizers(trainer.optimizers)
+        self._monitor, self.reports = monitor, monitor.reports
+        self._global_step = trainer.global_step
+        self._backward_seen = False
+        monitor.taps.backward = not pl_module.automatic_optimization
+        self._open(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._monitor is not None:
+            self._monitor.begin_step()
+            self._monitor.begin_batch()
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        monitor = self._monitor
+        if monitor is None:
+            return
+        self._backward_seen = True
+        monitor.taps.backward = True
+        if monitor.measuring:
+            monitor.gradient_scale = _gradient_scale(trainer)
+        if not pl_module.automatic_optimization:
+            monitor.record_loss(loss.detach() / _loss_scale(trainer))
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._monitor is not None:
+            self._monitor.taps.backward = False
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if self._monitor is not None:
+            several = len(trainer.optimizers) > 1
+            self._monitor.read_gradients(optimizer if several else None)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        monitor = self._monitor
+        if monitor is None:
+            return
+        monitor.end_batch()
+        automatic = pl_module.automatic_optimization
+        if automatic and isinstance(outputs, dict) and isinstance(outputs.get("loss"), Tensor):
+            monitor.record_loss(outputs["loss"] * trainer.accumulate_grad_batches)
+        if automatic and trainer.global_step == self._global_step:
+            return  # gradients are still being accumulated
+        self._global_step = trainer.global_step
+        monitor.end_step()
+        if not automatic and not self._backward_seen:
+            monitor.taps.backward = True
+        window = self.settings.window
+        if window != "epoch" and monitor.window_steps >= window:
+            self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.settings.window == "epoch":
+            self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last=_is_last_epoch(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._monitor is not None:
+            if self._monitor.window_steps:
+                self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped - 1, last=True)
+            self._finish(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._monitor is not None:
+            self._monitor.abandon()
+            if trainer.world_size == 1:  # other ranks may be gone, and would be waited for
+                self._quietly(self._close, trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, True, False)
+            self._finish(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._finish(trainer)
+
+    # How
+
+    def _close(self, trainer: Trainer, log_step: int, last: bool, act: bool = True) -> None:
+        monitor = self._monitor
+        if monitor is None:
+            return
+        before = monitor.report
+        report = monitor.close(
+            trainer.current_epoch, trainer.global_step, learning_rate=_learning_rate(trainer), last=last
+        )
+        if report is None:
+            return
+        trainer.callback_metrics.update(
+            {f"neurohealth/{name}": torch.tensor(value) for name, value in report.scalars().items()}
+        )
+        for sink in list(self._open_sinks):
+            self._quietly(sink.write, report, max(log_step, 0), sink=sink)
+        if act and report.severity is Severity.CRITICAL:
+            if self.on_critical == "stop":
+                trainer.should_stop = True
+            elif self.on_critical == "raise" and (before is None or before.severity is not Severity.CRITICAL):
+                raise CriticalFindingError(report.findings[0])
+
+    def _open(self, trainer: Trainer) -> None:
+        self._open_sinks = []
+        folder = trainer.log_dir  # on every rank: Lightning broadcasts it
+        if not trainer.is_global_zero:
+            return
+        place = Place(
+            Path(folder) / "neurohealth" if folder else None, tuple(trainer.loggers), _echo(trainer), self.log_level
+        )
+        for sink in self.sinks:
+            self._open_sinks.append(sink)
+            self._quietly(sink.open, place, sink=sink)
+
+    def _finish(self, trainer: Trainer | None) -> None:
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.remove()
+            sinks, self._open_sinks = self._open_sinks, []
+            for sink in sinks:
+                self._quietly(sink.close, monitor.report, sink=sink)
+
+    def _quietly(self, call: Callable[..., Any], *args: Any, sink: Sink | None = None) -> None:
+        try:
+            call(*args)
+        except CriticalFindingError:
+            raise
+        except Exception as error:
+            who = type(sink).__name__ if sink is not None else "the last report"
+            if sink in self._open_sinks:
+                self._open_sinks.remove(sink)
+            warnings.warn(
+                f"NeuronHealth: {who} failed and is left out from now on; training goes on: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _loss_scale(trainer: Trainer) -> Tensor | float:
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not scaler.is_enabled():
+        return 1.0
+    scale = getattr(scaler, "_scale", None)  # a tensor: get_scale() would wait for the device
+    return scale if isinstance(scale, Tensor) else float(scaler.get_scale())
+
+
+def _gradient_scale(trainer: Trainer) -> Tensor | float:
+    """What turns a gradient as it flows on this rank into the gradient of the loss of the whole optimizer step.
+
+    Data-parallel ranks average their gradients, so the loss of the step is the mean of theirs.
+    """
+    replicas = getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}
+    return 1.0 / (_loss_scale(trainer) * int(replicas.get("num_replicas", 1)))
+
+
+def _learning_rate(trainer: Trainer) -> float:
+    rates = [
+        float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups if "lr" in group
+    ]
+    return max(rates, default=math.nan)
+
+
+def _is_last_epoch(trainer: Trainer) -> bool:
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    return (
+        trainer.should_stop
+        or (epochs is not None and epochs != -1 and trainer.current_epoch + 1 >= epochs)
+        or (steps != -1 and trainer.global_step >= steps)
+    )
+
+
+def _echo(trainer: Trainer) -> Callable[[Any], None]:
+    bar = trainer.progress_bar_callback
+
+    def echo(text: Any) -> None:
+        if bar is not None and getattr(bar, "is_enabled", True):
+            bar.print(text)
+        else:
+            print(text, file=sys.stdout, flush=True)
+
+    return echo

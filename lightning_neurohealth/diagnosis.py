@@ -1,0 +1,171 @@
+"""Turns the verdicts of single windows into findings that last."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from lightning_neurohealth.findings import Finding, Severity
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.rules import LayerRule, Rule, Verdict
+from lightning_neurohealth.rules.base import FACTS
+from lightning_neurohealth.window import Past, Window
+
+MEMORY = 50
+
+
+@dataclass
+class Numbers:
+    """The measures of one window: by layer, by parameter, and of the run."""
+
+    layers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    run: dict[str, Tensor] = field(default_factory=dict)
+
+    def across(self) -> dict[str, Any]:
+        """Measure to its tensor, or to a mapping of names to tensors."""
+        by_measure: dict[str, Any] = dict(self.run)
+        for table in (self.layers, self.parameters):
+            for name, measures in table.items():
+                for measure, value in measures.items():
+                    by_measure.setdefault(measure, {})[name] = value
+        return by_measure
+
+    def of(self, layer: Layer) -> dict[str, Tensor]:
+        """The measures of one layer, its weight's among them."""
+        weight = self.parameters.get(layer.weight, {}) if layer.weight else {}
+        return {**self.run, **weight, **self.layers.get(layer.name, {})}
+
+
+@dataclass
+class Streak:
+    """How long a condition has shown."""
+
+    windows: int
+    since: tuple[int, int]
+
+
+class Diagnosis:
+    """Lets every rule judge, and carries what they say from window to window."""
+
+    def __init__(self, rules: list[Rule], not_judged: Mapping[str, str]) -> None:
+        self.rules = list(rules)
+        self.not_judged = dict(not_judged)
+        self.findings: list[Finding] = []
+        self._history: list[tuple[Window, Numbers]] = []
+        self._streaks: dict[tuple[str, str | None], Streak] = {}
+        self._since: dict[tuple[str, str | None], tuple[int, int]] = {}
+
+    def judge(
+        self,
+        window: Window,
+        numbers: Numbers,
+        layers: dict[str, Layer],
+        parameters: Parameters,
+        silent: dict[str, str],
+    ) -> tuple[list[Finding], list[Finding]]:
+        """Findings of this window, the worst first, and those of the window before that have recovered."""
+        facts = {"window": window, "layers": layers, "parameters": parameters, "silent": silent}
+        found: list[Finding] = []
+        streaks: dict[tuple[str, str | None], Streak] = {}
+        since: dict[tuple[str, str | None], tuple[int, int]] = {}
+        for rule in list(self.rules):
+            if window.seen < rule.grace:
+                continue
+            for layer, verdict in self._verdicts(rule, facts, numbers):
+                place = layer.name if layer else verdict.layer
+                # a depth rule may name another layer in each window: it is the same condition
+                key = (rule.name, place if isinstance(rule, LayerRule) else None)
+                now = (window.epoch, window.step)
+                streak = self._streaks.get(key, Streak(0, now))
+                streaks[key] = Streak(streak.windows + 1, streak.since)
+                since[rule.name, place] = self._since.get((rule.name, place), now)
+                finding = self._finding(rule, verdict, place, layers, streaks[key].windows, window)
+                if finding:
+                    found.append(finding)
+        self._streaks, self._since = streaks, since
+        order = {name: i for i, name in enumerate(layers)}
+        found = [replace(f, since=since[f.condition, f.layer]) for f in found]
+        if any(f.condition == "non_finite" for f in found):
+            # what other rules see from then on is its wake
+            known = {(f.condition, f.layer) for f in self.findings} | {
+                ("non_finite", None),
+                ("exploding_gradients", None),
+            }
+            found = [f for f in found if (f.condition, f.layer) in known or f.condition == "non_finite"]
+        found.sort(key=lambda f: (-f.severity, order.get(f.layer or "", -1), f.condition))
+        present = {(f.condition, f.layer) for f in found}
+        recovered = [f for f in self.findings if (f.condition, f.layer) not in present]
+        self.findings = found
+        self._history.append((window, numbers))
+        del self._history[1:-MEMORY]
+        return found, recovered
+
+    def _verdicts(self, rule: Rule, facts: dict[str, Any], numbers: Numbers) -> list[tuple[Layer | None, Verdict]]:
+        try:
+            if isinstance(rule, LayerRule):
+                verdicts = []
+                for layer in facts["layers"].values():
+                    past = [Past(w, n.of(layer)) for w, n in self._history if layer.name in n.layers]
+                    arguments = _arguments(rule, numbers.of(layer), {**facts, "layer": layer, "past": past})
+                    verdict = None if arguments is None else rule.judge(**arguments)
+                    if verdict is not None:
+                        verdicts.append((layer, verdict))
+                return verdicts
+            past = [Past(w, n.across()) for w, n in self._history]
+            arguments = _arguments(rule, numbers.across(), {**facts, "past": past})
+            return [] if arguments is None else [(None, verdict) for verdict in rule.judge(**arguments)]
+        except Exception as error:
+            self.rules.remove(rule)
+            self.not_judged[rule.name] = f"failed: {error!r}"
+            warnings.warn(
+                f"NeuronHealth: the rule {rule.name} failed and is switched off: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return []
+
+    def _finding(
+        self, rule: Rule, verdict: Verdict, place: str | None, layers: dict[str, Layer], windows: int, window: Window
+    ) -> Finding | None:
+        severity, excuse = verdict.severity, ""
+        if windows < rule.windows and not verdict.immediate:
+            if not (window.last and window.index == 0):
+                return None
+            severity, excuse = min(severity, Severity.WARNING), "seen in one window so far"
+        if rule.statistical and not (verdict.immediate or verdict.certain) and window.progress.learning:
+            severity, excuse = min(severity, Severity.WARNING), "the network learns well all the same"
+        layer = layers.get(place or "")
+        return Finding(
+            condition=rule.name,
+            severity=Severity(severity),
+            layer=place,
+            activation=layer.activation if layer else None,
+            neurons=verdict.neurons,
+            value=verdict.value,
+            threshold=verdict.threshold,
+            message=verdict.message + (f"; {excuse}" if excuse and severity < verdict.severity else ""),
+            cause=verdict.cause,
+            remedy=verdict.remedy,
+        )
+
+
+def _arguments(rule: Rule, measures: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``judge`` asks for, or nothing where a measure that it needs does not exist here."""
+    arguments = {name: facts[name] for name in _facts_of(rule) if name in facts}
+    for name, optional in rule.needs.items():
+        if name in measures:
+            arguments[name] = measures[name]
+        elif not optional:
+            return None
+    return arguments
+
+
+def _facts_of(rule: Rule) -> list[str]:
+    code = type(rule).judge.__code__
+    return [name for name in code.co_varnames[1 : code.co_argcount] if name in FACTS]

@@ -1,0 +1,375 @@
+"""Finds the layers of a running model: which module owns the weight, which activation follows, where the neurons lie.
+
+The finder is told of every call while a step runs (by :mod:`lightning_neurohealth.taps`) and follows tensors from the
+module that wrote them to the activation that reads them, through norms, dropout, reshapes and permutations. Shape alone
+does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the producer does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from lightning_neurohealth.activations import IDENTITY, Activation
+
+WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
+
+
+def clean_name(name: str) -> str:
+    """Name of a module or parameter as the user wrote it, without what compilers and wrappers put in between."""
+    return WRAPPERS.sub("", name).rstrip(".")
+
+
+@dataclass(eq=False)
+class Layer:
+    """z = Wx + b, a = f(z): one owner of weights, one activation, one neuron axis.
+
+    Attributes:
+        name: Module that owns the weight, or the activation's own name where no weight is found; ``#2`` for the second
+            call within one forward.
+        neurons: How many output features or channels it has.
+        axis: Where they lie in the activation; -1 for the last axis, else counted from the front.
+        function: What is known of the activation function.
+        activation: Module path or function name of the activation, ``None`` for a linear layer.
+        owner: Path of the module that owns the weight.
+        weight: Name of the weight parameter.
+        order: Position in the order of execution.
+        output: True while nothing that has weights was seen to read it.
+        gate: True if its activation is multiplied with another tensor.
+        superseded: True once an activation was found behind what first looked like a linear layer.
+    """
+
+    name: str
+    neurons: int
+    axis: int
+    device: torch.device
+    function: Activation = IDENTITY
+    activation: str | None = None
+    owner: str | None = None
+    weight: str | None = None
+    order: int = 0
+    output: bool = True
+    gate: bool = False
+    superseded: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tensor of the current step comes from."""
+
+    axis: int | None = None
+    owner: str | None = None
+    order: int = 0
+    layer: Layer | None = None
+    sources: frozenset[str] = frozenset()
+
+
+NOWHERE = Origin()
+
+CONVOLUTIONS = {f"conv{transposed}{d}d" for d in (1, 2, 3) for transposed in ("", "_transpose")}
+PRODUCTS = {"linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "bilinear"}
+MIXERS = {"softmax", "log_softmax", "cumsum", "sort", "argsort", "roll", "flip", "scaled_dot_product_attention"}
+MULTIPLICATIONS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
+
+
+def is_owner(module: nn.Module) -> bool:
+    """True for a module that turns its input into z = Wx + b by a weight of its own."""
+    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)):
+        return True
+    return type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """True where channels stand before space."""
+    return isinstance(module, nn.modules.conv._ConvNd)
+
+
+class Patterns:
+    """Which names the user wants: glob patterns over a name or any of its ancestors."""
+
+    def __init__(self, include: Sequence[str] | None, exclude: Sequence[str] | None) -> None:
+        self.include, self.exclude = include, exclude or ()
+
+    def wanted(self, name: str) -> bool:
+        """True unless excluded or, where ``include`` is given, not included."""
+        path = name.split("#")[0]
+        return (self.include is None or _matches(path, self.include)) and not _matches(path, self.exclude)
+
+    def unmatched(self, names: Iterable[str]) -> list[str]:
+        """Patterns that fit none of ``names``."""
+        names = list(names)
+        return [p for p in [*(self.include or ()), *self.exclude] if not any(_matches(n, [p]) for n in names)]
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    parts = name.split(".")
+    paths = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return any(fnmatchcase(path, pattern) for pattern in patterns for path in paths)
+
+
+def _stored(axis: int, ndim: int) -> int:
+    return -1 if axis == ndim - 1 else axis
+
+
+def guessed_axis(x: Tensor) -> int:
+    """Neuron axis where nothing tells: the channel axis of images and volumes, the last axis of everything else."""
+    return 1 if x.dim() >= 4 else x.dim() - 1
+
+
+class LayerFinder:
+    """Follows one model's tensors and keeps the layers that it has found, in the order of execution.
+
+    While ``tracing``, origins are followed and layers are made; afterwards a table of calls answers, until a call comes
+    that it does not know. Activations that are plain functions have no module to hook, so a model that uses them is
+    traced at every measured step.
+    """
+
+    def __init__(self, model: nn.Module, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.modules = {clean_name(name): module for name, module in model.named_modules()}
+        self.layers: dict[str, Layer] = {}
+        self.tracing = True
+        self.functional = False
+        self.unknown: dict[str, str] = {}
+        self._retrace = False
+        self._sites: dict[str, Layer | None] = {}
+        self._origins: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._counts: dict[str, Counter[str]] = {}
+        self._owned: dict[int, str] = {}
+        for name, module in self.modules.items():
+            for parameter in module.parameters(recurse=False):
+                if not is_owner(module) and parameter.dim() >= 2:
+                    self._owned[id(parameter)] = name
+        self._order = 0
+
+    def begin_step(self) -> None:
+        """Forget the tensors of the last step."""
+        self._origins = WeakIdKeyDictionary()
+        self._counts = {}
+        self._order = 0
+
+    def end_step(self) -> None:
+        """Stop tracing once a whole step was seen and the table knows it all."""
+        self._origins = WeakIdKeyDictionary()
+        self.tracing = self.functional or self._retrace or not self.layers
+        self._retrace = False
+
+    def enter(self, child: str) -> None:
+        """A composite child of the root is called: its modules' calls count from one."""
+        self._counts.pop(child, None)
+
+    def numbered(self, name: str) -> str:
+        """``name`` for its first call within one forward, ``name#2`` for its second."""
+        counts = self._counts.setdefault(name.split(".")[0], Counter())
+        counts[name] += 1
+        return name if counts[name] == 1 else f"{name}#{counts[name]}"
+
+    def ordered(self) -> list[Layer]:
+        """All layers in the order of execution."""
+        return sorted(self.layers.values(), key=lambda layer: layer.order)
+
+    # Calls of modules
+
+    def produced(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Tensor) -> Layer | None:
+        """A module with a weight has written ``out``; gives the layer to measure there, if any."""
+        call = self.numbered(name)
+        if not self.tracing:
+            return self._known(call)
+        axis = 1 if is_convolution(module) else out.dim() - 1
+        if is_convolution(module) and out.dim() == len(getattr(module, "kernel_size", ())) + 1:
+            axis = 0
+        return self._produce(call, name, axis, inputs, out)
+
+    def activated(self, name: str, function: Activation, z: Tensor | None) -> Layer | None:
+        """An activation module is about to read ``z``; gives its layer."""
+        call = self.numbered(name)
+        if not self.tracing:
+            return self._known(call)
+        layer = None if z is None else self._activate(call, name, function, z)
+        self._sites[call] = layer
+        return layer
+
+    def leave(self, layer: Layer | None, a: Tensor) -> None:
+        """``a`` is the activation of ``layer``."""
+        if self.tracing and layer is not None:
+            self._origins[a] = Origin(layer.axis % a.dim(), None, layer.order, layer, frozenset({layer.name}))
+
+    # Calls of functions
+
+    def function_activated(self, caller: str, function: Activation, z: Tensor) -> Layer | None:
+        """A plain function is about to be applied to ``z`` within the module ``caller``."""
+        self.functional = True
+        name = f"{caller}.{function.name}" if caller else function.name
+        return self._activate(self.numbered(name), function.name, function, z)
+
+    def function_called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Layer | None:
+        """Some other function has run: carry origins over, and find weights that are used without a module."""
+        tensors = _tensors((*args, *kwargs.values()))
+        if not isinstance(out, Tensor):
+            if isinstance(out, (tuple, list)) and tensors:
+                self._split(tensors[0], out)
+            return None
+        name = function_name(function)
+        if name in PRODUCTS or name in CONVOLUTIONS:
+            owner = next((self._owned[id(t)] for t in tensors if id(t) in self._owned), None)
+            axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
+            if owner is not None:
+                self.functional = True
+                return self._produce(self.numbered(owner or "root"), owner, axis, tuple(tensors), out)
+            self._origins[out] = Origin(sources=self._sources(tensors), axis=axis)
+            return None
+        if name in MULTIPLICATIONS:
+            self._find_gates(tensors)
+        self._carry(name, args, kwargs, tensors, out)
+        return None
+
+    # How
+
+    def _known(self, call: str) -> Layer | None:
+        try:
+            return self._sites[call]
+        except KeyError:
+            self._retrace = True
+            return None
+
+    def _produce(self, call: str, owner: str, axis: int, inputs: tuple[Any, ...], out: Tensor) -> Layer | None:
+        self._order += 1
+        for source in self._sources(_tensors(inputs)):
+            self.layers[source].output = False
+        self._origins[out] = Origin(axis, call, self._order, None, frozenset({call}))
+        if call in self._sites and self._sites[call] is None:
+            return None
+        if call in self.layers and self.layers[call].activation is not None:
+            return None
+        layer = self._register(Layer(call, out.shape[axis], _stored(axis, out.dim()), out.device), owner)
+        self._sites[call] = layer
+        return layer
+
+    def _activate(self, call: str, activation: str, function: Activation, z: Tensor) -> Layer | None:
+        origin = self._origins.get(z, NOWHERE)
+        axis = guessed_axis(z) if origin.axis is None else origin.axis
+        owner = origin.owner
+        taken = self.layers.get(owner) if owner else None
+        if taken is not None and taken.activation not in (None, activation):
+            owner = None
+        if owner is None:
+            self._order += 1
+        if taken is not None and taken.activation is None and owner is not None:
+            taken.superseded = True
+            del self.layers[owner]
+            self._sites[owner] = None
+        layer = Layer(owner or call, z.shape[axis], _stored(axis, z.dim()), z.device, function, activation)
+        layer.order = origin.order if owner else self._order
+        return self._register(layer, owner.split("#")[0] if owner else None)
+
+    def _register(self, layer: Layer, owner: str | None) -> Layer | None:
+        if not self.patterns.wanted(layer.name):
+            self.unknown[layer.name] = "excluded"
+            return None
+        known = self.layers.get(layer.name)
+        if known is not None:
+            if known.neurons != layer.neurons:
+                self.unknown[layer.name] = f"changes its width from {known.neurons} to {layer.neurons}"
+                return None
+            known.axis = layer.axis
+            return known
+        layer.order = layer.order or self._order
+        layer.owner = owner
+        if owner is not None:
+            layer.weight = _weight_name(owner, self.modules.get(owner))
+        self.layers[layer.name] = layer
+        return layer
+
+    def _sources(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+        found: frozenset[str] = frozenset()
+        for tensor in tensors:
+            found |= self._origins.get(tensor, NOWHERE).sources
+        return frozenset(name for name in found if name in self.layers)
+
+    def _find_gates(self, tensors: list[Tensor]) -> None:
+        factors = [t for t in tensors if t.dim() > 0 and not isinstance(t, nn.Parameter)]
+        if len(factors) >= 2:
+            for factor in factors:
+                layer = self._origins.get(factor, NOWHERE).layer
+                if layer is not None:
+                    layer.gate = True
+
+    def _split(self, whole: Tensor, parts: Sequence[Any]) -> None:
+        origin = self._origins.get(whole, NOWHERE)
+        for part in parts:
+            if isinstance(part, Tensor) and origin is not NOWHERE:
+                axis = origin.axis if part.dim() == whole.dim() else None
+                self._origins[part] = Origin(axis, None, origin.order, None, origin.sources)
+
+    def _carry(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor], out: Tensor
+    ) -> None:
+        known = [t for t in tensors if t in self._origins]
+        if not known:
+            return
+        origin = self._origins[known[0]]
+        sources = self._sources(known)
+        axis = moved_axis(name, args[1:], kwargs, known[0], out, origin.axis)
+        peers = [t for t in tensors if t is not known[0] and not isinstance(t, nn.Parameter) and t.shape == out.shape]
+        same = len(peers) == 0 and axis is not None and name not in MIXERS
+        self._origins[out] = Origin(
+            axis if name not in MIXERS else None,
+            origin.owner if same else None,
+            origin.order,
+            origin.layer if same else None,
+            sources,
+        )
+
+
+def moved_axis(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, out: Tensor, axis: int | None
+) -> int | None:
+    """Where ``axis`` of ``x`` lies in ``out`` after the function called ``name``; ``None`` if it is gone."""
+    if axis is None:
+        return None
+    if name in ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"):
+        # a shape in which every axis has its own size shows where each of them went
+        probe = torch.empty(tuple(range(1, x.dim() + 1)), device="meta")
+        moved = getattr(probe, name)
+        moved = moved if isinstance(moved, Tensor) else moved(*args, **kwargs)
+        return list(moved.shape).index(axis + 1)
+    width = x.shape[axis]
+    if out.dim() == x.dim() and out.shape[axis] == width:
+        return axis
+    if out.dim() and axis == x.dim() - 1 and out.shape[-1] == width:
+        return out.dim() - 1
+    if 0 < axis < out.dim() and x.shape[: axis + 1] == out.shape[: axis + 1]:
+        return axis
+    return None
+
+
+def function_name(function: Any) -> str:
+    """Name of what a ``TorchFunctionMode`` sees; ``T`` for the getter of ``Tensor.T``."""
+    name = getattr(function, "__name__", "")
+    return getattr(function.__self__, "__name__", "") if name == "__get__" else name
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found.extend(v for v in value if isinstance(v, Tensor))
+    return found
+
+
+def _weight_name(owner: str, module: nn.Module | None) -> str | None:
+    if module is None:
+        return None
+    own = [clean_name(name) for name, p in module.named_parameters() if p.dim() >= 2]
+    name = next((n for n in ("weight", "parametrizations.weight.original", *own) if n in own), None)
+    return f"{owner}.{name}" if owner and name else name

@@ -1,0 +1,65 @@
+"""What all measures share."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, get_type_hints
+
+from torch import Tensor
+
+from lightning_neurohealth.discovery import parameters_of, snake_case, unknown_name
+from lightning_neurohealth.signals import Signal, Subject
+from lightning_neurohealth.statistics import Statistic
+
+Level = Literal["economy", "standard", "full"]
+
+
+class Measure(ABC):
+    """A formula over statistics: one number a neuron, one a layer, one a parameter or one for the run.
+
+    The signature of ``compute`` is the list of what it needs: each parameter is named after a signal and annotated with
+    a statistic, ``def compute(self, activation: SignCounts) -> Tensor``. A parameter named ``subject`` gets the layer
+    (or the table of parameters, or the run) itself.
+
+    Attributes:
+        name: The class's name in snake case, as in reports and loggers.
+        needs: Signal to statistic.
+        subject: Whom the numbers are of, as its signals say.
+        level: The smallest set that has it.
+        percent: True if the number is a share, shown in percent.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[dict[Signal, type[Statistic]]]
+    subject: ClassVar[Subject]
+    level: ClassVar[Level] = "standard"
+    percent: ClassVar[bool] = False
+
+    @abstractmethod
+    def compute(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The numbers, from the statistics of one window merged over all ranks."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = snake_case(cls.__name__)
+        if inspect.isabstract(cls) or "compute" not in vars(cls):
+            return
+        where = f"{inspect.getfile(cls)}: {cls.__name__}.compute"
+        hints = get_type_hints(cls.compute)
+        cls.needs = {}
+        for name in parameters_of(cls.compute):
+            if name == "subject":
+                continue
+            if name not in {signal.value for signal in Signal}:
+                raise unknown_name(where, name, [signal.value for signal in Signal])
+            statistic = hints.get(name)
+            if not (isinstance(statistic, type) and issubclass(statistic, Statistic)):
+                raise TypeError(f"{where}: {name!r} needs a statistic as its annotation, got {statistic!r}")
+            cls.needs[Signal(name)] = statistic
+        subjects = {signal.subject for signal in cls.needs}
+        if len(subjects) != 1:
+            raise TypeError(
+                f"{where}: asks for signals of {sorted(subjects) or 'nothing'}; one kind of subject is needed"
+            )
+        (cls.subject,) = subjects

@@ -1,0 +1,401 @@
+"""The engine in plain torch: watches a model while it trains, window by window."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lightning_neurohealth import activations
+from lightning_neurohealth.compiled import eager
+from lightning_neurohealth.diagnosis import Diagnosis, Numbers
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.layers import Layer, LayerFinder, Patterns, is_owner
+from lightning_neurohealth.ledger import Book, Ledger
+from lightning_neurohealth.measures import Measure
+from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.progress import Progress
+from lightning_neurohealth.report import Coverage, LayerReport, Report
+from lightning_neurohealth.rules import Rule
+from lightning_neurohealth.settings import Settings
+from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics.series import Series
+from lightning_neurohealth.taps import Taps
+from lightning_neurohealth.window import Window
+
+
+class Monitor:
+    """Watches one model. In a hand-written loop, each training step runs inside it::
+
+        monitor = Monitor(model, window=100)
+        for x, y in data:
+            optimizer.zero_grad()
+            with monitor:
+                loss = criterion(model(x), y)
+                loss.backward()
+                monitor.record_loss(loss)
+            optimizer.step()
+        print(monitor.close())
+
+    Args:
+        model: The model; hooks are put on its modules now, and taken off by :meth:`remove`.
+        every_n_steps: Measure one training step in N.
+        window: Close a window by itself every N training steps; ``"epoch"`` leaves it to :meth:`close`.
+        include: Glob patterns over module names; only layers that match one (or whose ancestor does) are watched.
+        exclude: Glob patterns of layers that are not.
+        measures: ``"economy"``, ``"standard"``, ``"full"``, or names.
+        rules: Rule objects; ``None`` for all with their defaults.
+
+    Attributes:
+        report: The last report, ``None`` before the first window has closed.
+        reports: Every report so far.
+
+    Raises:
+        ValueError: A setting is out of range, a pattern matches no module, or nothing of the model can be watched.
+        TypeError: A setting is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        every_n_steps: int = 10,
+        window: int | Literal["epoch"] = 100,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        measures: str | Sequence[str] = "standard",
+        rules: Sequence[Rule] | None = None,
+    ) -> None:
+        self._setup(model, Settings(every_n_steps, window, include, exclude, measures, rules))
+
+    @classmethod
+    def of(cls, model: nn.Module, settings: Settings) -> Monitor:
+        """A monitor from settings that were checked before."""
+        monitor = cls.__new__(cls)
+        monitor._setup(model, settings)
+        return monitor
+
+    def _setup(self, model: nn.Module, settings: Settings) -> None:
+        self.settings = settings
+        self.reports: list[Report] = []
+        self.progress = Progress()
+        self.parameters = Parameters(model)
+        self.run = Run(self.parameters.device)
+        self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
+        self._check(model)
+        self.ledger = Ledger(settings.chosen_measures.values())
+        self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
+        self.taps = Taps(model, self.finder, self)
+        self.taps.failure = self._failed
+        self.failure: str | None = None
+        self.gradient_scale: Tensor | float = 1.0
+        self.steps = 0
+        self.epoch_steps: int | None = None
+        self._window_start = 0
+        self._measured = 0
+        self._measuring = False
+        self._faded = False
+        self._gradients: dict[Optimizer | None, Tensor] = {}
+        self._agreed = False
+        self.ledger.open(self.run, "run")
+        self.ledger.open(self.parameters, "parameters")
+        if Signal.PARAMETER_CHANGE in self.ledger.wanted:
+            self.parameters.changes()
+        self.taps.attach()
+
+    @property
+    def report(self) -> Report | None:
+        """The last report."""
+        return self.reports[-1] if self.reports else None
+
+    @property
+    def measuring(self) -> bool:
+        """True during a measured step."""
+        return self._measuring
+
+    # A step
+
+    def begin_step(self) -> None:
+        """A training step begins; measured is one in ``every_n_steps``, the first among them."""
+        if not self._measuring:
+            self._measuring = self.steps % self.settings.every_n_steps == 0
+            self._faded = False
+            self._gradients.clear()
+        self.ledger.step = self.steps
+
+    def begin_batch(self) -> None:
+        """A forward and backward of this step begins; there are several where gradients are accumulated."""
+        if self._measuring and self.failure is None:
+            eager.enter(self)
+            self.taps.arm()
+
+    def end_batch(self) -> None:
+        """It has ended."""
+        self.taps.disarm()
+        eager.leave(self)
+        if self._measuring:
+            if not self._faded:
+                self.ledger.fade()
+                self._faded = True
+            self.ledger.commit()
+
+    def end_step(self) -> None:
+        """The optimizer has stepped, or is about to; gradients are still there."""
+        if self._measuring:
+            if not self._gradients:
+                self.read_gradients()
+            norms = torch.stack(list(self._gradients.values())).amax(0)
+            self.ledger.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
+            self.ledger.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))
+            self._gradients.clear()
+            self.ledger.commit()
+            self._measured += 1
+            if not self._agreed:
+                self.ledger.agree()
+                self._agreed = True
+        self._measuring = False
+        self.ledger.advance()
+        self.steps += 1
+
+    def record_loss(self, loss: Tensor) -> None:
+        """The training loss of this step, a scalar; at every step, measured or not."""
+        if loss.numel() == 1:
+            self.ledger.take(self.run, Signal.LOSS, loss.detach().reshape(1, 1, 1))
+            self.ledger.commit()
+
+    def read_gradients(self, optimizer: Optimizer | None = None) -> None:
+        """Take the gradients as they are now, of all parameters or of one optimizer's; each once a step."""
+        if not self._measuring or optimizer in self._gradients or None in self._gradients:
+            return
+        self._gradients[optimizer] = self.parameters.gradient_norms(optimizer)
+
+    def take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+        """Receives the taps."""
+        if signal is Signal.ACTIVATION_GRADIENT and not (
+            isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0
+        ):
+            x = x.float() * self.gradient_scale
+        self.ledger.take(layer, signal, x)
+
+    def __enter__(self) -> Monitor:
+        self.begin_step()
+        self.begin_batch()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abandon()
+            return
+        self.end_batch()
+        self.end_step()
+        if self.settings.window != "epoch" and self.steps - self._window_start >= self.settings.window:
+            self.close()
+
+    def abandon(self) -> None:
+        """The step has failed: forget what was seen of it."""
+        self.taps.disarm()
+        eager.leave(self)
+        self.ledger.discard()
+        self._measuring = False
+
+    # A window
+
+    @property
+    def window_steps(self) -> int:
+        """Training steps since the last report."""
+        return self.steps - self._window_start
+
+    def close(
+        self, epoch: int = 0, step: int | None = None, *, learning_rate: float = float("nan"), last: bool = False
+    ) -> Report | None:
+        """Close the window and report; all ranks must call it at the same step.
+
+        Gives ``None`` if no step of the window was measured, and lets the window go on.
+        """
+        if not self._measured:
+            return None
+        self._note_parameters()
+        twins = self.ledger.merged()
+        window = Window(
+            index=len(self.reports),
+            epoch=epoch,
+            step=self.steps if step is None else step,
+            steps=self.window_steps,
+            measured=self._measured,
+            seen=self.steps,
+            trained=self.steps / self.epoch_steps if self.epoch_steps else float("inf"),
+            epochs=self._measured / self.epoch_steps if self.epoch_steps else 0.0,
+            learning_rate=learning_rate,
+            progress=self.progress,
+            last=last,
+        )
+        layers = {layer.name: layer for layer in self.finder.ordered() if layer in twins}
+        for subject in twins:
+            if isinstance(subject, Layer):
+                layers.setdefault(subject.name, subject)
+        numbers = self._measure(twins, layers)
+        if "train_loss" in numbers.run:
+            self.progress.add(numbers.run["train_loss"].tolist(), self._window_start, self._stride())
+        findings, recovered = self.diagnosis.judge(window, numbers, layers, self.parameters, self._silent())
+        worst: dict[str | None, Severity] = {}
+        for finding in findings:
+            worst[finding.layer] = max(worst.get(finding.layer, Severity.HEALTHY), finding.severity)
+        report = Report(
+            index=window.index,
+            epoch=window.epoch,
+            step=window.step,
+            steps=window.steps,
+            measured=window.measured,
+            layers={
+                name: LayerReport(
+                    name,
+                    layer.neurons,
+                    {k: v for k, v in numbers.of(layer).items() if k not in numbers.run},
+                    layer.activation,
+                    layer.function.name,
+                    layer.output,
+                    worst.get(name, Severity.HEALTHY),
+                )
+                for name, layer in layers.items()
+            },
+            run=numbers.run,
+            parameters=numbers.parameters,
+            findings=findings,
+            recovered=recovered,
+            coverage=self.coverage(),
+            not_judged=dict(self.diagnosis.not_judged),
+            last=last,
+            previous=self.report,
+        )
+        self.ledger.reset()
+        self._window_start, self._measured = self.steps, 0
+        self.reports.append(report)
+        return report
+
+    def remove(self) -> None:
+        """Take all hooks off; may be called more than once."""
+        self.taps.remove()
+        eager.leave(self)
+
+    def coverage(self) -> Coverage:
+        """What is watched, and what is not and why."""
+        layers = self.finder.ordered()
+        missed = {**self._silent(), **self.finder.unknown}
+        if self.failure:
+            missed["*"] = f"the monitor failed and watches no layers: {self.failure.strip().splitlines()[-1]}"
+        total = float(self.parameters.sizes.sum()) or 1.0
+        owners = {layer.owner for layer in layers}
+        watched = sum(
+            float(size)
+            for name, size in zip(self.parameters.names, self.parameters.sizes, strict=True)
+            if name.rpartition(".")[0] in owners
+        )
+        return Coverage(tuple(layer.name for layer in layers), missed, watched / total)
+
+    # How
+
+    def _measure(self, twins: dict[Any, Book], layers: dict[str, Layer]) -> Numbers:
+        numbers = Numbers()
+        for measure in self.settings.chosen_measures.values():
+            if measure.subject == "layer":
+                for name, layer in layers.items():
+                    value = self._compute(measure, layer, twins[layer])
+                    if value is not None:
+                        numbers.layers.setdefault(name, {})[measure.name] = value
+            elif measure.subject == "parameters":
+                value = self._compute(measure, self.parameters, twins[self.parameters])
+                if value is not None:
+                    for name, number in zip(self.parameters.names, value, strict=True):
+                        numbers.parameters.setdefault(name, {})[measure.name] = number
+            else:
+                value = self._compute(measure, self.run, twins[self.run])
+                if value is not None:
+                    numbers.run[measure.name] = value
+        return numbers
+
+    def _compute(self, measure: Measure, subject: Any, book: Book) -> Tensor | None:
+        arguments: dict[str, Any] = {}
+        for signal, kind in measure.needs.items():
+            statistic = next((s for s in book[signal] if type(s) is kind), None)
+            if statistic is None or (float(statistic.rows) == 0 and measure.subject != "run"):
+                return None
+            arguments[signal.value] = statistic
+        if "subject" in measure.compute.__code__.co_varnames[: measure.compute.__code__.co_argcount]:
+            arguments["subject"] = subject
+        try:
+            return measure.compute(**arguments).clone()
+        except Exception as error:
+            self.finder.unknown[measure.name] = f"the measure failed: {error!r}"
+            return None
+
+    def _stride(self) -> int:
+        losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))
+        return next((series.stride for series in losses), 1)
+
+    def _note_parameters(self) -> None:
+        if Signal.PARAMETER in self.ledger.wanted:
+            self.ledger.take(self.parameters, Signal.PARAMETER, self.parameters.norms().view(1, -1, 1))
+        if Signal.PARAMETER_CHANGE in self.ledger.wanted:
+            self.ledger.take(self.parameters, Signal.PARAMETER_CHANGE, self.parameters.changes().view(1, -1, 1))
+        self.ledger.commit()
+
+    def _silent(self) -> dict[str, str]:
+        owners = {layer.owner for layer in self.finder.layers.values()}
+        called = self.taps.called
+        silent: dict[str, str] = {}
+        for name, module in self.finder.modules.items():
+            own = list(module.parameters(recurse=False))
+            if not own or name in owners or name in self.finder.unknown:
+                continue
+            if is_owner(module) and name not in called:
+                silent[name] = "never called"
+            elif not is_owner(module) and any(p.dim() >= 2 for p in own):
+                silent[name] = f"{type(module).__name__} is not a kind of layer whose neurons are watched"
+        return silent
+
+    def _check(self, model: nn.Module) -> None:
+        watchable = [
+            name
+            for name, module in self.finder.modules.items()
+            if name and (is_owner(module) or activations.from_module(module) is not None)
+        ]
+        unmatched = self.finder.patterns.unmatched(name for name in self.finder.modules if name)
+        if unmatched:
+            some = ", ".join(watchable[:8]) + (", …" if len(watchable) > 8 else "")
+            raise ValueError(
+                f"include/exclude: {', '.join(map(repr, unmatched))} matches no module of {type(model).__name__}; "
+                f"there are {some or 'none that can be watched'}"
+            )
+        if not any(self.finder.patterns.wanted(name) for name in watchable) and not self.parameters.names:
+            raise ValueError(
+                f"{type(model).__name__} has nothing to watch: no Linear, convolution or activation module, no "
+                "parameter"
+            )
+        if not any(self.finder.patterns.wanted(name) for name in watchable):
+            raise ValueError(
+                f"{type(model).__name__} has no layer to watch: "
+                + (
+                    "include and exclude leave none"
+                    if watchable
+                    else "it has no Linear, convolution or activation module"
+                )
+            )
+
+    def _failed(self, error: BaseException) -> None:
+        # windows still close: other ranks would wait for this one
+        if self.failure is None:
+            self.failure = "".join(traceback.format_exception(error))
+            self.ledger.discard()
+            warnings.warn(
+                f"NeuronHealth has failed and watches no layers for the rest of this run; training goes on. {self.failure}",
+                RuntimeWarning,
+                stacklevel=2,
+            )

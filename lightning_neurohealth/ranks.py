@@ -1,0 +1,41 @@
+"""What ranks say to each other: one packed reduction of each kind a window, and an agreement on what is packed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from lightning_neurohealth.statistics.base import Kind
+
+OPERATIONS: dict[Kind, Any] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
+
+
+def world_size() -> int:
+    """Number of ranks that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this one."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def all_reduce(packed: Tensor, kind: Kind) -> Tensor:
+    """``packed`` of all ranks reduced element by element, in one collective; works in place where it can."""
+    if world_size() > 1:
+        here = packed.device
+        packed = packed.cuda() if dist.get_backend() == "nccl" and here.type == "cpu" else packed
+        dist.all_reduce(packed, op=getattr(dist.ReduceOp, OPERATIONS[kind]))
+        packed = packed.to(here)
+    return packed
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """``value`` of every rank, in the order of ranks."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values

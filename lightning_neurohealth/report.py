@@ -1,0 +1,184 @@
+"""What is known at the end of a window."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, RenderableType
+from torch import Tensor
+
+from lightning_neurohealth.findings import Finding, Severity
+
+__all__ = ["Coverage", "Finding", "LayerReport", "Report", "Severity"]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What was watched, and what was not and why.
+
+    Attributes:
+        watched: Layers, in the order of execution.
+        missed: Names of modules and measures that could not be seen, each with the reason.
+        parameters: Share of the model's parameters that belong to watched layers.
+    """
+
+    watched: tuple[str, ...] = ()
+    missed: Mapping[str, str] = field(default_factory=dict)
+    parameters: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerReport(Mapping[str, Tensor]):
+    """The measures of one layer in one window, each a tensor of one number a neuron, or one.
+
+    Attributes:
+        name, activation, neurons: Which layer.
+        function: The activation function, e.g. ``"relu"``; ``"identity"`` where there is none.
+        output: True for a layer that nothing with weights reads.
+        severity: The worst finding on this layer.
+    """
+
+    name: str
+    neurons: int
+    measures: Mapping[str, Tensor]
+    activation: str | None = None
+    function: str = "identity"
+    output: bool = False
+    severity: Severity = Severity.HEALTHY
+
+    def __getitem__(self, measure: str) -> Tensor:
+        try:
+            return self.measures[measure]
+        except KeyError:
+            known = ", ".join(self.measures)
+            raise KeyError(f"{self.name} has no measure {measure!r} in this window; it has {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.measures)
+
+    def __len__(self) -> int:
+        return len(self.measures)
+
+
+@dataclass(frozen=True)
+class Report(Mapping[str, LayerReport]):
+    """The measures and findings of one window; a mapping of layers in the order of execution.
+
+    >>> report["fc1"]["on_rate"]  # doctest: +SKIP
+    tensor([0.51, 0.48, ...])
+
+    Attributes:
+        index: 0 for the first window.
+        epoch, step: The trainer's epoch and global step at the end of the window.
+        steps, measured: Training steps in the window, and how many of them were measured.
+        findings: The worst first.
+        recovered: Findings of the window before that are gone.
+        layers: Layer name to its measures.
+        run: Measures of the whole run: a series is a tensor of its points.
+        parameters: Parameter name to its measures.
+        coverage: What was seen and what was not.
+        not_judged: Rules that could not speak, with the reason.
+        last: True for the last report of a run.
+        previous: The report before.
+    """
+
+    index: int
+    epoch: int
+    step: int
+    steps: int
+    measured: int
+    layers: Mapping[str, LayerReport]
+    run: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    recovered: list[Finding] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
+    not_judged: Mapping[str, str] = field(default_factory=dict)
+    last: bool = False
+    previous: Report | None = field(default=None, repr=False, compare=False)
+
+    def __getitem__(self, layer: str) -> LayerReport:
+        try:
+            return self.layers[layer]
+        except KeyError:
+            why = self.coverage.missed.get(layer)
+            raise KeyError(
+                f"no layer is called {layer!r}" + (f" ({why})" if why else "") + f"; there are {', '.join(self.layers)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def severity(self) -> Severity:
+        """The worst finding."""
+        return max((finding.severity for finding in self.findings), default=Severity.HEALTHY)
+
+    @property
+    def score(self) -> float:
+        """From 0, every layer critical, to 1, nothing found: one minus the mean severity of the layers.
+
+        A finding on the whole run counts for every layer.
+        """
+        if not self.layers:
+            return 1.0
+        run = max((f.severity for f in self.findings if f.layer not in self.layers), default=Severity.HEALTHY)
+        badness = sum(max(layer.severity, run) for layer in self.layers.values())
+        return 1.0 - badness / (len(self.layers) * int(Severity.CRITICAL))
+
+    def of(self, layer: str | None) -> list[Finding]:
+        """Findings on one layer, or on the run as a whole."""
+        return [finding for finding in self.findings if finding.layer == layer]
+
+    def scalars(self) -> dict[str, float]:
+        """The few numbers that a dashboard gets by default: the score, and the worst value of each condition found."""
+        worst: dict[str, float] = {}
+        for finding in self.findings:
+            worst.setdefault(finding.condition, finding.value)
+        for finding in self.recovered:
+            worst.setdefault(finding.condition, 0.0)
+        return {"score": self.score, **worst}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Where, when and what was found, in plain containers fit for JSON; without the measures of single neurons."""
+        return {
+            "schema": 1,
+            "index": self.index,
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps": self.steps,
+            "measured": self.measured,
+            "score": self.score,
+            "severity": self.severity.name,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "recovered": [finding.to_dict() for finding in self.recovered],
+            "coverage": {
+                "watched": list(self.coverage.watched),
+                "missed": dict(self.coverage.missed),
+                "parameters": self.coverage.parameters,
+            },
+            "not_judged": dict(self.not_judged),
+        }
+
+    def __rich__(self) -> RenderableType:
+        from lightning_neurohealth.table import health_table
+
+        return health_table(self)
+
+    def __str__(self) -> str:
+        out = io.StringIO()
+        width = max(shutil.get_terminal_size((100, 24)).columns, 40)
+        Console(file=out, width=width, color_system=None, force_terminal=False).print(self)
+        return out.getvalue().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        console = Console(file=io.StringIO(), record=True, width=110)
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format="<pre style='line-height:1.2'>{code}</pre>")

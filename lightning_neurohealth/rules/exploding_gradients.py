@@ -1,0 +1,117 @@
+"""Gradients that leap or grow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from torch import Tensor
+
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.rules.base import RunRule, Verdict
+from lightning_neurohealth.window import Past, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplodingGradients(RunRule):
+    """What it finds: a global gradient norm that leaps to more than 100 times its running median again and again
+    (once: a warning), that grows from step to step a thousandfold, or that is huge while the loss rises.
+
+    Why it hurts: one such step throws the weights far from where they were.
+
+    Remedies: clip the global norm, a lower learning rate or a longer warm-up, normalisation, a look at the batch.
+
+    Sources: Pascanu et al. (2013). The seeds' absolute bounds of 5 and 10 depend on the loss: healthy regression has
+    norms of 9,000.
+
+    Attributes:
+        leap: Times the running median.
+        memory: Measured steps of the running median.
+        repeated: Leaps from which on it is SERIOUS.
+        growth: Growth over at least four steps of which each is larger than the one before.
+        huge: Norm that is huge if the loss has doubled since the start.
+    """
+
+    windows: int = 1
+    leap: float = 100.0
+    memory: int = 50
+    repeated: int = 3
+    growth: float = 1e3
+    huge: float = 1e3
+
+    def judge(self, window: Window, past: list[Past], global_gradient_norm: Tensor) -> Iterable[Verdict]:
+        points = global_gradient_norm.tolist()
+        finite = [p for p in points if math.isfinite(p)]
+        if not finite:
+            return
+        clip = "clip the global norm (Trainer(gradient_clip_val=1.0)), lower the learning rate or warm it up longer"
+        climb = _climb(points)
+        climbs = len(climb) >= 4 and climb[-1] > self.growth * climb[0]
+        rises = window.progress.fall < -1 or not math.isfinite(window.progress.now)
+        if climbs and (rises or len(finite) < len(points)):
+            yield Verdict(
+                severity=Severity.CRITICAL,
+                value=climb[-1] / climb[0] if climb[0] else math.inf,
+                threshold=self.growth,
+                message=f"the gradient norm grew from {climb[0]:.2g} to {climb[-1]:.2g} over {len(climb)} "
+                "measured steps",
+                cause="each step makes the next gradient larger: the learning rate is above what the loss can bear",
+                remedy=clip,
+                immediate=True,
+            )
+            return
+        middle = median(finite)
+        if rises and middle > self.huge and len(finite) > 3:
+            yield Verdict(
+                severity=Severity.SERIOUS,
+                value=middle,
+                threshold=self.huge,
+                message=f"the gradient norm is {middle:.3g} while the loss has risen from "
+                f"{window.progress.initial:.3g} to "
+                f"{window.progress.now:.3g}",
+                cause="the steps are too large for the loss: it rises with each of them",
+                remedy=clip,
+            )
+            return
+        earlier = [
+            p for entry in past[-3:] for p in entry.measures["global_gradient_norm"].tolist() if math.isfinite(p)
+        ]
+        leaps = self._leaps(earlier[-self.memory :], finite)
+        if leaps:
+            often = len(leaps) >= self.repeated
+            yield Verdict(
+                severity=Severity.SERIOUS if often else Severity.WARNING,
+                value=max(leaps),
+                threshold=self.leap,
+                message=f"the gradient norm leapt to more than {self.leap:g} times its running median on "
+                f"{len(leaps)} of "
+                f"{len(finite)} measured steps, up to {max(leaps):.3g} times",
+                cause="single batches with a gradient far larger than the rest: outliers in the data, or cliffs "
+                "in the loss",
+                remedy=clip + ", and look at the batches of those steps",
+            )
+
+    def _leaps(self, earlier: list[float], points: list[float]) -> list[float]:
+        leaps = []
+        for point in points:
+            if len(earlier) >= 10:
+                usual = median(earlier[-self.memory :])
+                if usual > 0 and point > self.leap * usual:
+                    leaps.append(point / usual)
+            earlier.append(point)
+        return leaps
+
+
+def _climb(points: list[float]) -> list[float]:
+    """The longest stretch, by growth, in which each point is larger than the one before."""
+    best: list[float] = []
+    stretch: list[float] = []
+    for point in points:
+        if not math.isfinite(point):
+            break
+        stretch = [*stretch, point] if stretch and point > stretch[-1] else [point]
+        if len(stretch) > 1 and (not best or stretch[-1] * best[0] > best[-1] * stretch[0]):
+            best = stretch
+    return best

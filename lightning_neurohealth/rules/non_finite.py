@@ -1,0 +1,108 @@
+"""NaN and infinity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.rules.base import RunRule, Verdict, chosen
+from lightning_neurohealth.window import Past
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonFinite(RunRule):
+    """What it finds: the first NaN or infinity in an activation, the loss, a gradient or a parameter, with the step
+    and the first layer in the order of execution. A step that a GradScaler skips for overflow is not one.
+
+    Why it hurts: it spreads to every weight with the next update, and the run is lost.
+
+    Remedies: look at the batch of that step; a lower learning rate, gradient clipping, an ε in logarithms, roots and
+    divisions of the loss, bfloat16 in place of float16.
+
+    Source: technical deep dive (S2), "numerical stability".
+    """
+
+    windows: int = 1
+    grace: int = 0
+    statistical = False
+
+    def judge(
+        self,
+        layers: dict[str, Layer],
+        past: list[Past],
+        nonfinite_rate: dict[str, Tensor],
+        nonfinite_step: dict[str, Tensor],
+        nonfinite_loss_step: Tensor,
+        nonfinite_gradient_step: Tensor,
+        parameter_nonfinite_rate: dict[str, Tensor],
+    ) -> Iterable[Verdict]:
+        now = {
+            "nonfinite_rate": nonfinite_rate,
+            "nonfinite_step": nonfinite_step,
+            "nonfinite_loss_step": nonfinite_loss_step,
+            "nonfinite_gradient_step": nonfinite_gradient_step,
+            "parameter_nonfinite_rate": parameter_nonfinite_rate,
+        }
+        if not _Origin(now, list(layers)).found:
+            return
+        # once the weights are broken everything is: what counts is where it began
+        windows = [_Origin(entry.measures, list(layers)) for entry in past] + [_Origin(now, list(layers))]
+        while len(windows) > 1 and windows[-2].found:
+            windows.pop()
+        yield windows[-1].verdict()
+
+
+class _Origin:
+    """Where NaN or infinity was first seen in one window."""
+
+    def __init__(self, measures: Mapping[str, Any], order: list[str]) -> None:
+        steps, self.rates = measures["nonfinite_step"], measures["nonfinite_rate"]
+        self.steps = {n: float(steps[n]) for n in order if n in steps and math.isfinite(float(steps[n]))}
+        self.loss, self.gradient = float(measures["nonfinite_loss_step"]), float(measures["nonfinite_gradient_step"])
+        self.broken = [name for name, rate in measures["parameter_nonfinite_rate"].items() if float(rate) > 0]
+        self.first = min([*self.steps.values(), self.loss, self.gradient])
+        self.found = math.isfinite(self.first) or bool(self.broken)
+
+    def verdict(self) -> Verdict:
+        first, loss, gradient = self.first, self.loss, self.gradient
+        layer = next((name for name, step in self.steps.items() if step == first), None)
+        where = [f"in the activations of {layer}"] if layer is not None else []
+        where += [
+            f"in the {what}" for what, step in (("loss", loss), ("gradients", gradient)) if step == first < math.inf
+        ]
+        if self.broken and not where:
+            where.append(f"in {self.broken[0]}" + (f" and {len(self.broken) - 1} more" if len(self.broken) > 1 else ""))
+        if layer is not None:
+            cause = (
+                f"{layer} is the first layer in the order of execution that wrote one: its input or weights overflowed"
+            )
+        elif loss == first < math.inf:
+            cause = (
+                "the layers were finite at the measured steps: the loss divides by 0, or takes a logarithm "
+                "or root of it"
+            )
+        elif gradient == first < math.inf:
+            cause = "the backward pass overflowed while the loss was still finite"
+        else:
+            cause = "the last update broke the weights"
+        bad = self.rates[layer] > 0 if layer is not None else None
+        return Verdict(
+            severity=Severity.CRITICAL,
+            value=1.0 if bad is None else float(bad.double().mean()),
+            threshold=0.0,
+            layer=layer,
+            message="NaN or infinity"
+            + (f" at training step {int(first)}" if math.isfinite(first) else "")
+            + f", first {' and '.join(where)}",
+            cause=cause,
+            remedy=f"look at the batch of that step{f' and at {layer}' if layer else ''}; lower the learning "
+            "rate, clip "
+            "gradients, add an ε to logarithms, roots and divisions of the loss, use bfloat16 in place of float16",
+            neurons=None if bad is None else chosen(bad),
+        )

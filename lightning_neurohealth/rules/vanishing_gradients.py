@@ -1,0 +1,105 @@
+"""Gradients that shrink on the way back to the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.rules.base import RunRule, Verdict
+from lightning_neurohealth.window import Past, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class VanishingGradients(RunRule):
+    """What it finds: the gradient of an element of one weight matrix is, on root mean square, less than 1e-5 of
+    another's while the loss has not converged; in adversarial training also less than 1e-3 of what it was at the
+    start.
+
+    Why it hurts: the layers with the small gradients stay as they were initialised.
+
+    Remedies: residual connections, normalisation, ReLU-like activations, initialisation for the activation.
+
+    Sources: Hochreiter (1991), Glorot and Bengio (2010). The variance ratio of the technical deep dive (S2) is upside
+    down: it calls gradients that grow towards the input vanishing. Absolute bounds depend on the loss.
+
+    Attributes:
+        steps: Training steps that must have shown it.
+        converged: Fall of the loss, as a share, from which on small gradients are expected.
+        early: In adversarial training, the share of its own first window under which a gradient has vanished.
+    """
+
+    warning: float = 1e-4
+    serious: float = 1e-5
+    critical: float = 1e-8
+    steps: int = 20
+    converged: float = 0.95
+    early: float = 1e-3
+
+    def judge(
+        self,
+        layers: dict[str, Layer],
+        parameters: Parameters,
+        window: Window,
+        past: list[Past],
+        gradient_rms: dict[str, Tensor],
+    ) -> Iterable[Verdict]:
+        if window.seen < self.steps or window.progress.fall >= self.converged:
+            return
+        trainable = dict(zip(parameters.names, parameters.trainable(), strict=True))
+        sizes = {
+            name: float(gradient_rms[layer.weight])
+            for name, layer in layers.items()
+            if layer.weight in gradient_rms and trainable[layer.weight]
+        }
+        alive = {name: rms for name, rms in sizes.items() if 0 < rms < float("inf")}
+        if len(alive) < 2:
+            return
+        least, most = min(alive, key=alive.__getitem__), max(alive, key=alive.__getitem__)
+        ratio = alive[least] / alive[most]
+        if ratio < self.warning:
+            severity = Severity(1 + (ratio < self.serious) + (ratio < self.critical))
+            yield Verdict(
+                severity=severity,
+                value=ratio,
+                threshold=(self.warning, self.serious, self.critical)[severity - 1],
+                layer=least,
+                message=f"an element's gradient is {alive[least]:.1g} in {least} but {alive[most]:.1g} in {most}, "
+                f"{ratio:.1g} of it",
+                cause=_cause(layers, least, most),
+                remedy=f"initialise the layers from {least} on for their activation, add residual connections or a "
+                "normalisation between them, or use ReLU-like activations",
+            )
+        elif window.progress.adversarial and past:
+            first = past[0].measures["gradient_rms"]
+            for name, rms in alive.items():
+                weight = layers[name].weight
+                start = float(first[weight]) if weight in first else 0.0
+                if rms < self.early * start:
+                    yield Verdict(
+                        severity=Severity.SERIOUS,
+                        value=rms / start,
+                        threshold=self.early,
+                        layer=name,
+                        message=f"the gradient of {name} has fallen to {rms / start:.1g} of what it was in the "
+                        "first window",
+                        cause="its adversary is so sure that nothing flows back",
+                        remedy="weaken the adversary (learning rate, fewer steps, label smoothing), or use a "
+                        "loss that does "
+                        "not saturate",
+                    )
+                    return
+
+
+def _cause(layers: dict[str, Layer], least: str, most: str) -> str:
+    order = list(layers)
+    between = layers if least == most else order[min(order.index(least), order.index(most)) :]
+    bounded = sorted({layers[n].function.name for n in between if layers[n].function.saturates})
+    if order.index(least) > order.index(most):
+        return f"little of the loss depends on {least}: a branch that is scaled down, or a layer behind it that is dead"
+    names = f"the slopes of {', '.join(bounded)}" if bounded else "weights and slopes"
+    return f"every layer between {least} and {most} multiplies the gradient with {names} below 1"

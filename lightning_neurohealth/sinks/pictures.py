@@ -1,0 +1,116 @@
+"""Reports as pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from lightning_neurohealth.report import Report, Severity
+from lightning_neurohealth.table import encodable, printable, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WINDOWS = 100
+LAYERS = 60
+ROW, MARGIN_TOP, MARGIN_BOTTOM = 0.22, 0.35, 0.75  # inches
+MARKERS = {Severity.WARNING: "o", Severity.SERIOUS: "^", Severity.CRITICAL: "X"}
+SYMBOL: dict[str, Any] = {"markersize": 8, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.8}
+
+
+def windows(report: Report, most: int = WINDOWS) -> list[Report]:
+    """The report and those before it, the oldest first."""
+    chain: list[Report] = []
+    current: Report | None = report
+    while current is not None and len(chain) < most:
+        chain.append(current)
+        current = current.previous
+    return chain[::-1]
+
+
+def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
+    """Layers in the order of execution down, windows across, the mean of the measure as colour, a mark on what is sick.
+
+    At most the last 100 windows and 60 layers, the sick ones first among them. Needs matplotlib; leaves pyplot alone.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    reports = list(reports)[-WINDOWS:]
+    known, names = chosen_layers(reports, measure)
+    # fonts of matplotlib lack most scripts
+    labels = [shorten(encodable(printable(name), "latin-1"), 36) for name in names] or [f"no layer has {measure}"]
+    width, height = 9.0, MARGIN_TOP + MARGIN_BOTTOM + ROW * max(len(names), 4)
+    left = 0.2 + 0.065 * max(map(len, labels))
+    figure = Figure(figsize=(width, height), dpi=100)
+    FigureCanvasAgg(figure)
+
+    def area(x: float, wide: float) -> Axes:  # laid out by hand: matplotlib's own layout takes most of the time
+        bounds = (x / width, MARGIN_BOTTOM / height, wide / width, 1 - (MARGIN_TOP + MARGIN_BOTTOM) / height)
+        return figure.add_axes(bounds)
+
+    axes = area(left, width - left - 0.8)
+    some = f", {len(names)} of {known} layers" if len(names) < known else ""
+    axes.set_title(f"{measure}: mean over neurons{some}", loc="left", fontsize=10)
+    axes.set_facecolor("lightgrey")  # shows where a value is missing or NaN
+    axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
+    if names:
+        values = [[_mean(report, name, measure) for report in reports] for name in names]
+        low, high = _limits(values, measure)
+        image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis", vmin=low, vmax=high)
+        figure.colorbar(image, cax=area(width - 0.7, 0.15)).ax.tick_params(labelsize=8)
+        for row, name in enumerate(names):
+            _mark(axes, row, [report.layers[name].severity if name in report.layers else None for report in reports])
+        _explain(axes)
+    every = math.ceil(len(reports) / 10) or 1
+    axes.set_xticks(range(0, len(reports), every), [str(report.step) for report in reports[::every]], fontsize=8)
+    axes.set_xlabel("step at the end of the window", fontsize=8)
+    return figure
+
+
+def chosen_layers(reports: Sequence[Report], measure: str) -> tuple[int, list[str]]:
+    """How many layers have the measure, and those that are drawn."""
+    sick: dict[str, bool] = {}
+    for report in reports[::-1]:  # the last one knows the order best
+        for name, layer in report.layers.items():
+            if measure in layer:
+                sick[name] = sick.get(name, False) or bool(layer.severity)
+    drawn = set(sorted(sick, key=lambda name: not sick[name])[:LAYERS])
+    return len(sick), [name for name in sick if name in drawn]
+
+
+def _mean(report: Report, name: str, measure: str) -> float:
+    layer = report.layers.get(name)
+    if layer is None or measure not in layer:
+        return math.nan
+    value = float(layer[measure].double().mean())
+    return value if math.isfinite(value) else math.nan
+
+
+def _limits(values: list[list[float]], measure: str) -> tuple[float, float]:
+    if measure.endswith("_rate"):
+        return 0.0, 1.0
+    finite = [value for row in values for value in row if math.isfinite(value)]
+    return min(finite, default=0.0), max(finite, default=1.0)
+
+
+def _mark(axes: Axes, row: int, severities: list[Severity | None]) -> None:
+    """A symbol where a severity begins, and a line as long as it lasts."""
+    start = 0
+    for severity, stretch in groupby(severities):
+        end = start + len(list(stretch)) - 1
+        if severity:
+            for colour, wide in (("black", 2.5), ("white", 1.2)):
+                axes.plot([start, end], [row, row], color=colour, linewidth=wide)
+            axes.plot(start, row, MARKERS[severity], label=severity.name, **SYMBOL)
+        start = end + 1
+
+
+def _explain(axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    legend = {severity.name: handles[names.index(severity.name)] for severity in MARKERS if severity.name in names}
+    if legend:
+        axes.figure.legend(legend.values(), legend.keys(), loc="lower center", ncols=3, fontsize=8, frameon=False)

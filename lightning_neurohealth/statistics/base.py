@@ -1,0 +1,111 @@
+"""What all statistics share: states that merge by sum, minimum or maximum."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+Kind = Literal["sum", "min", "max"]
+Partials = dict[str, "Tensor | int"]
+
+EMPTY: dict[Kind, float] = {"sum": 0.0, "min": math.inf, "max": -math.inf}
+
+
+class Subject(Protocol):
+    """What a statistic is of: a layer, the table of parameters, or the run."""
+
+    name: str
+
+    @property
+    def neurons(self) -> int:
+        """How many numbers a statistic keeps."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the statistics live."""
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over the rows of ``[outer, neurons, inner]`` as float64 ``[neurons]``."""
+    return x.sum((0, 2), dtype=torch.float64)
+
+
+class Statistic(Metric, ABC):
+    """States of one signal of one subject, summed over rows, steps and ranks.
+
+    ``reduce`` is pure and is all that a new statistic has to write beside its states; merging follows from each state's
+    kind, exactly, whatever way the rows were split over batches, ranks and restarts.
+
+    Attributes:
+        rows: Number of rows seen.
+        decay: Where set, the states are multiplied with it at every measured step and outlive the window, so that they
+            hold an exponential average.
+    """
+
+    full_state_update = False
+    decay: ClassVar[float | None] = None
+    kinds: dict[str, Kind]
+    rows: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__()
+        self.kinds = {}
+        self.neurons = subject.neurons
+        self.state("rows", "sum", ())
+
+    @classmethod
+    def applies(cls, subject: Subject) -> bool:
+        """False where this statistic says nothing about ``subject``."""
+        return True
+
+    def state(self, name: str, kind: Kind, shape: tuple[int, ...] | None = None) -> None:
+        """Add a state of one float64 number a neuron, or of another shape."""
+        empty = torch.full((self.neurons,) if shape is None else shape, EMPTY[kind], dtype=torch.float64)
+        self.add_state(name, empty, dist_reduce_fx=kind)
+        self.kinds[name] = kind
+
+    @abstractmethod
+    def reduce(self, x: Tensor) -> Partials:
+        """What the rows of ``x``, shape ``[outer, neurons, inner]`` and not empty, add to each state but ``rows``."""
+
+    def stamp(self, partials: Partials, step: int) -> None:
+        """Add to the partials what depends on the step at which the rows were seen."""
+
+    def partials(self, x: Tensor, step: int = 0) -> Partials:
+        """``reduce`` with the number of rows and the step."""
+        partials = self.reduce(x)
+        partials["rows"] = x.shape[0] * x.shape[2]
+        self.stamp(partials, step)
+        return partials
+
+    def merge(self, partials: Partials) -> None:
+        """Take partials into the states."""
+        for name, partial in partials.items():
+            state, kind = getattr(self, name), self.kinds[name]
+            if kind == "sum" or isinstance(partial, int):
+                state.add_(partial)
+            else:
+                (torch.minimum if kind == "min" else torch.maximum)(state, partial, out=state)
+
+    def update(self, x: Tensor) -> None:
+        """Take the rows of ``x``, shape ``[outer, neurons, inner]`` or ``[rows, neurons]``."""
+        x = x if x.dim() == 3 else x.unsqueeze(-1)
+        if x.numel():
+            self.merge(self.partials(x))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The states, as they are."""
+        return {name: getattr(self, name) for name in self.kinds}
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def load(self, states: dict[str, Any]) -> None:
+        """Replace the states."""
+        for name, value in states.items():
+            object.__setattr__(self, name, value)

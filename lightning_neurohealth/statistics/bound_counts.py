@@ -1,0 +1,34 @@
+"""How often a neuron is stuck at an end of its activation's range."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+
+
+class BoundCounts(Statistic):
+    """Rows on which a lies within the cut-off of a finite bound of f, either bound."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, subject: Layer) -> None:
+        super().__init__(subject)
+        self.bounds = subject.function.saturation_bounds()
+        self.state("low", "sum")
+        self.state("high", "sum")
+
+    @classmethod
+    def applies(cls, subject: Subject) -> bool:
+        return isinstance(subject, Layer) and subject.function.saturates
+
+    def reduce(self, x: Tensor) -> Partials:
+        low, high = self.bounds
+        nothing = torch.zeros(self.neurons, dtype=torch.float64, device=x.device)
+        return {
+            "low": nothing if low is None else total(x <= low),
+            "high": nothing if high is None else total(x >= high),
+        }

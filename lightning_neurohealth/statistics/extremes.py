@@ -1,0 +1,22 @@
+"""The smallest and the largest value."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+
+
+class Extremes(Statistic):
+    """min x and max x over rows."""
+
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.state("lowest", "min")
+        self.state("highest", "max")
+
+    def reduce(self, x: Tensor) -> Partials:
+        return {"lowest": x.amin((0, 2)).double(), "highest": x.amax((0, 2)).double()}

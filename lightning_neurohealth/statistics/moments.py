@@ -1,0 +1,58 @@
+"""Sums from which mean, spread and norms follow."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+
+
+class Moments(Statistic):
+    """Σx and Σx² over rows, in float64; and Σ(x − mean of the batch)².
+
+    Sums of powers add over batches and ranks; in float64 the variance keeps nine digits while the mean is below some
+    thousand standard deviations. The deviations within batches tell the spread over data from the drift of a neuron
+    while the weights change.
+    """
+
+    sums: Tensor
+    squares: Tensor
+    within: Tensor
+    freedom: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.state("sums", "sum")
+        self.state("squares", "sum")
+        self.state("within", "sum")
+        self.state("freedom", "sum", ())
+
+    def reduce(self, x: Tensor) -> Partials:
+        x = x.double()
+        rows = x.shape[0] * x.shape[2]
+        sums, squares = x.sum((0, 2)), (x * x).sum((0, 2))
+        within = (squares - sums * sums / rows).clamp_min(0.0)
+        return {"sums": sums, "squares": squares, "within": within, "freedom": rows - 1}
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over rows, ``[neurons]``."""
+        return self.sums / self.rows
+
+    @property
+    def variance(self) -> Tensor:
+        """Population variance over rows, ``[neurons]``."""
+        return (self.squares / self.rows - self.mean**2).clamp_min(0.0)
+
+    @property
+    def variance_within(self) -> Tensor:
+        """Variance over the rows of a batch, ``[neurons]``; over all rows where every batch had but one."""
+        return self.within / self.freedom if self.freedom > 0 else self.variance
+
+    @property
+    def pooled_variance(self) -> Tensor:
+        """Population variance over rows and neurons together, a scalar."""
+        count = self.rows * self.neurons
+        mean = self.sums.sum() / count
+        return torch.clamp_min(self.squares.sum() / count - mean**2, 0.0)

@@ -1,0 +1,53 @@
+"""One number a step, kept as a bounded series."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+
+CAPACITY = 512
+
+
+class Series(Statistic):
+    """The numbers of a window in the order of steps; over ranks, their mean at each step.
+
+    Once 512 points are full, neighbours are merged and each point stands for twice as many steps, so that a window of
+    any length costs the same. A NaN stays in its point.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.state("sums", "sum", (CAPACITY,))
+        self.state("counts", "sum", (CAPACITY,))
+        self.stride = 1
+        self.length = 0
+
+    def reduce(self, x: Tensor) -> Partials:
+        return {"sums": x.reshape(()), "counts": 1}
+
+    def merge(self, partials: Partials) -> None:
+        """Add a number to the current step's point."""
+        point = self.length // self.stride
+        self.sums[point] += partials["sums"]
+        self.counts[point] += partials["counts"]
+        self.rows += partials["rows"]
+
+    def advance(self) -> None:
+        """The step is over; on every rank alike, whether or not it had a number."""
+        self.length += 1
+        if self.length == CAPACITY * self.stride:
+            for state in (self.sums, self.counts):
+                merged = state.view(-1, 2).sum(1)
+                state.zero_()
+                state[: CAPACITY // 2] = merged
+            self.stride *= 2
+
+    @property
+    def points(self) -> Tensor:
+        """The numbers so far, ``[points]``, each the mean over ``stride`` steps; steps without one are left out."""
+        used = self.counts > 0
+        return self.sums[used] / self.counts[used]

@@ -1,0 +1,225 @@
+"""A report as a table that a person reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lightning_neurohealth.findings import Finding, Severity
+
+if TYPE_CHECKING:
+    from lightning_neurohealth.report import LayerReport, Report
+
+STYLES = {
+    Severity.HEALTHY: "green",
+    Severity.WARNING: "yellow",
+    Severity.SERIOUS: "red",
+    Severity.CRITICAL: "bold red",
+}
+MEASURES = {  # title: measure, and whether it is a share
+    "on rate": ("on_rate", True),
+    "zero": ("zero_rate", True),
+    "saturated": ("saturation_rate", True),
+    "spread": ("activation_std", False),
+    "gradient": ("gradient_rms", False),
+}
+WORDS = ("layer", "activation", "health")  # columns of words; the others hold numbers
+FIRST_TO_GO = ("spread", "gradient", "activation", "zero", "saturated", "on rate")
+ROWS = 12
+FULL = 12  # findings with cause and remedy; where there are more, they repeat each other
+NARROW = 50
+GAP = 2
+USUAL = "dead_neurons,"  # room kept for a finding, so that the columns are the same in most windows
+RULE = box.SIMPLE_HEAD
+ASCII_RULE = box.Box(str(RULE).replace("─", "-"), ascii=True)
+SPELLINGS = str.maketrans(
+    {"…": "...", "×": "x", "·": "*", "±": "+/-", "≤": "<=", "≥": ">=", "≈": "~", "−": "-", "–": "-", "—": "-"}
+    | {"→": "->", "∂": "d", "‖": "|", "²": "2", "ε": "eps", "’": "'"}
+)
+
+
+def health_table(report: Report) -> RenderableType:
+    """Verdict, one row a layer (the sick ones, and as many healthy ones as fit), and findings with cause and remedy.
+
+    It shows the columns that the width has room for, and spells what the encoding lacks.
+    """
+    return HealthTable(report)
+
+
+@dataclass(frozen=True)
+class HealthTable:
+    """What rich prints of a report."""
+
+    report: Report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        report, encoding = self.report, options.encoding
+        yield Text.assemble(
+            ("Neuron health ", "bold"), f"{scope(report)}: ", (verdict(report), STYLES[report.severity])
+        )
+        layers = shown_layers(report)
+        if layers:
+            yield _table(report, layers, options)
+        if len(layers) < len(report.layers):
+            yield Text(encodable(f"… and {len(report.layers) - len(layers)} more healthy", encoding), "green")
+        for i, finding in enumerate(report.findings):
+            yield finding_text(finding, encoding, full=i < FULL)
+        if report.recovered:
+            names = ", ".join(f"{f.condition} in {printable(f.where)}" for f in report.recovered)
+            yield Text(encodable(f"recovered: {names}", encoding), "green")
+
+
+def scope(report: Report) -> str:
+    """Which window, and how much of it was measured."""
+    return f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
+
+
+def verdict(report: Report) -> str:
+    """``"healthy"`` or what was found, in a few words."""
+    if not report.findings:
+        return "healthy"
+    number = len(report.findings)
+    return f"{number} finding{'s' if number > 1 else ''}, worst {report.severity.name} (score {report.score:.2f})"
+
+
+def place_of(finding: Finding) -> str:
+    """Where, since when and what, behind the name of the condition."""
+    epoch, step = finding.since
+    return f" in {printable(finding.where)}, since epoch {epoch}, step {step}: {finding.message}"
+
+
+def reasons(finding: Finding) -> list[tuple[str, str]]:
+    """Why it is so and what to do, where the rule knows."""
+    return [(word, text) for word, text in (("why", finding.cause), ("do", finding.remedy)) if text]
+
+
+def finding_text(finding: Finding, encoding: str = "utf-8", full: bool = True) -> RenderableType:
+    """A finding: what it is, and in full also why it is so and what to do."""
+    title = (f"{finding.severity.name} {finding.condition}", STYLES[finding.severity])
+    what = Text.assemble(title, encodable(place_of(finding), encoding))
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for word, reason in reasons(finding) if full else ():
+        grid.add_row(Text(f"  {word}", "bold"), Text(encodable(reason, encoding)))
+    return Group(what, grid) if grid.row_count else what
+
+
+# Rows and columns
+
+
+def shown_layers(report: Report) -> list[LayerReport]:
+    """All layers where they are few, else the sick ones and the first healthy ones."""
+    layers = list(report.layers.values())
+    if len(layers) <= ROWS:
+        return layers
+    room = ROWS - sum(bool(layer.severity) for layer in layers)
+    healthy = [layer.name for layer in layers if not layer.severity][: max(room, 0)]
+    return [layer for layer in layers if layer.severity or layer.name in healthy]
+
+
+def columns(report: Report, layers: list[LayerReport]) -> dict[str, list[str]]:
+    """Title to cells; a measure that none of the layers has gets no column."""
+    names = {finding.layer: set[str]() for finding in report.findings}
+    for finding in report.findings:
+        names[finding.layer].add(finding.condition)
+    numbers = {
+        title: [_cell(layer, measure, share) for layer in layers] for title, (measure, share) in MEASURES.items()
+    }
+    return {
+        "layer": [printable(layer.name) for layer in layers],
+        "activation": ["" if layer.function == "identity" else layer.function for layer in layers],
+        "neurons": [str(layer.neurons) for layer in layers],
+        **{title: cells for title, cells in numbers.items() if any(cells)},
+        "health": [", ".join(sorted(names.get(layer.name, ()))) or "healthy" for layer in layers],
+    }
+
+
+def _cell(layer: LayerReport, measure: str, share: bool) -> str:
+    if measure not in layer or (share and layer.function == "identity"):
+        return ""
+    value = float(layer[measure].double().mean())
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else str(value)
+    if not share:
+        return f"{value:.2g}"
+    if 0 < value < 0.005:
+        return "<1%"  # 0% and 100% are kept for what never and what always happens
+    return ">99%" if 0.995 <= value < 1 else f"{value:.0%}"
+
+
+# Width
+
+
+def _table(report: Report, layers: list[LayerReport], options: ConsoleOptions) -> Table:
+    width, encoding = options.max_width, options.encoding
+    narrow = width < NARROW
+    shown = {title: [encodable(cell, encoding) for cell in cells] for title, cells in columns(report, layers).items()}
+    if narrow:
+        shown = {title: shown[title] for title in ("layer", "neurons", "health")}
+        shown["health"] = [cell.replace("_", " ") for cell in shown["health"]]  # so that long ones wrap
+    least = {
+        **{title: _widest([title, *cells]) for title, cells in shown.items()},
+        "layer": min(_widest(["layer", *shown["layer"]]), max(10, width // 3)),
+        "health": _widest(
+            ["health" if narrow else USUAL, *(word for cell in shown["health"] for word in cell.split())]
+        ),
+    }
+    for title in FIRST_TO_GO:
+        if sum(least.values()) + GAP * (len(least) - 1) > width:
+            least.pop(title, None)
+    name = least["layer"] + max(width - sum(least.values()) - GAP * (len(least) - 1), 0)
+    table = Table(
+        box=ASCII_RULE if options.ascii_only else RULE, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0)
+    )
+    for title in least:
+        table.add_column(
+            Text(title), justify="left" if title in WORDS else "right", no_wrap=title != "health", overflow="fold"
+        )
+    mark = encodable("…", encoding)
+    for layer, *cells in zip(layers, *(shown[title] for title in least), strict=True):
+        cells[0] = shorten(cells[0], name, mark)
+        table.add_row(*map(Text, cells[:-1]), Text(cells[-1], STYLES[layer.severity]))
+    return table
+
+
+def _widest(cells: list[str]) -> int:
+    return max(map(cell_len, cells))
+
+
+# Spelling
+
+
+def printable(name: str) -> str:
+    """The name on one line, whatever characters it holds."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def shorten(name: str, width: int, mark: str = "…") -> str:
+    """The name with initials for its inner parts, then without its middle; numbers and the end tell layers apart."""
+    parts = name.split(".")
+    for i, part in enumerate(parts[:-1]):
+        if cell_len(".".join(parts)) <= width:
+            break
+        parts[i] = part if part.isdigit() else part[:1]
+    short = ".".join(parts)
+    if cell_len(short) <= width:
+        return short
+    keep = max(width - len(mark), 2)
+    head = keep // 3
+    return short[:head] + mark + short[head - keep :]
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The text in characters that the encoding has."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(SPELLINGS).encode(encoding, "replace").decode(encoding)
+    return text

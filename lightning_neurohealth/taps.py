@@ -1,0 +1,269 @@
+"""Puts hooks on a model, takes them off, and hands each signal on as ``[outer, neurons, inner]``.
+
+Hooks stay on while a model trains and test one flag, so that a step which is not measured costs an idle call and
+compiled code traces them as nothing. Statistics are taken inside the hook: what runs next may change a tensor in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from lightning_neurohealth import activations
+from lightning_neurohealth.activations import Activation
+from lightning_neurohealth.layers import Layer, LayerFinder, is_owner
+from lightning_neurohealth.signals import Signal
+
+
+class Receiver(Protocol):
+    """Who takes the signals."""
+
+    def take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+        """``x`` is ``[outer, neurons, inner]``, detached, and valid only during the call."""
+
+
+def fold(x: Tensor, axis: int) -> Tensor:
+    """View of ``x`` as ``[outer, neurons, inner]``; rows are outer × inner.
+
+    A view wherever the memory allows it, channels-last included (inner is 1 there); a copy for odd strides only.
+    """
+    axis %= x.dim()
+    neurons = x.shape[axis]
+    if axis == x.dim() - 1:
+        return x.reshape(-1, neurons, 1) if x.numel() else x.reshape(0, neurons, 1)
+    if not x.is_contiguous():
+        last = x.movedim(axis, -1)
+        if last.is_contiguous():
+            return last.reshape(math.prod(last.shape[:-1]), neurons, 1)
+    return x.reshape(math.prod(x.shape[:axis]), neurons, math.prod(x.shape[axis + 1 :]))
+
+
+def _nothing(*args: Any) -> None:
+    return None
+
+
+def _inert() -> Callable[..., None]:
+    return _nothing
+
+
+class Hook:
+    """A module hook that survives pickling and deep copies as a hook that does nothing."""
+
+    __slots__ = ("call", "taps")
+
+    def __init__(self, taps: Taps, call: Callable[..., None]) -> None:
+        self.taps, self.call = taps, call
+
+    def __call__(self, *args: Any) -> None:
+        if self.taps.armed:
+            self.taps.guarded(self.call, *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inert, ()
+
+
+class _Functions(TorchFunctionMode):
+    """Sees every call of a torch function while a step is traced."""
+
+    def __init__(self, taps: Taps) -> None:
+        super().__init__()
+        self.taps = taps
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        taps = self.taps
+        if not taps.armed or taps.inside or torch._C._current_graph_task_id() != -1:
+            return func(*args, **kwargs)
+        layer = taps.guarded(taps.before_function, func, args, kwargs)
+        out = func(*args, **kwargs)
+        taps.guarded(taps.after_function, layer, func, args, kwargs, out)
+        return out
+
+
+class Taps:
+    """All hooks of one model.
+
+    Attributes:
+        armed: True during a measured step; everything is idle otherwise.
+        backward: True while gradients of activations are wanted.
+        called: Names of the modules with weights that were called while armed.
+        failure: Called once with the first exception of ours; the taps disarm themselves and training goes on.
+    """
+
+    def __init__(self, model: nn.Module, finder: LayerFinder, receiver: Receiver) -> None:
+        self.model, self.finder, self.receiver = model, finder, receiver
+        self.armed = False
+        self.backward = True
+        self.called: set[str] = set()
+        self.inside = 0
+        self.failure: Callable[[BaseException], None] | None = None
+        self._handles: list[RemovableHandle] = []
+        self._callers_seen: list[RemovableHandle] = []
+        self._functions: _Functions | None = None
+        self._callers: list[str] = []
+        self._pending: dict[str, list[Layer | None]] = {}
+
+    # Life
+
+    def attach(self) -> None:
+        """Put hooks on every module that may own or apply something; never on the root."""
+        for name, module in self.finder.modules.items():
+            if not name or isinstance(module, torch.jit.ScriptModule):
+                continue
+            function = activations.from_module(module)
+            if function is not None:
+                self._before(module, lambda m, i, n=name, f=function: self._activation_begins(n, f, i))
+                self._after(module, lambda m, i, o, n=name: self._activation_ends(n, o))
+            elif is_owner(module):
+                self._after(module, lambda m, i, o, n=name: self._owner_ends(m, n, i, o))
+            elif "." not in name and any(True for _ in module.children()):
+                self._before(module, lambda m, i, n=name: self._child_begins(n))
+
+    def _watch_callers(self) -> None:
+        for name, module in self.finder.modules.items():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                begins = module.register_forward_pre_hook(Hook(self, lambda m, i, n=name: self._callers.append(n)))
+                ends = module.register_forward_hook(Hook(self, lambda m, i, o: self._caller_ends()))
+                self._callers_seen += [begins, ends]
+
+    def _forget_callers(self) -> None:
+        for handle in self._callers_seen:
+            handle.remove()
+        self._callers_seen.clear()
+
+    def remove(self) -> None:
+        """Take every hook off; may be called at any time and more than once."""
+        self.disarm()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._forget_callers()
+
+    def arm(self) -> None:
+        """Begin a measured forward and backward."""
+        self.finder.begin_step()
+        self._callers.clear()
+        self._pending.clear()
+        self.inside = 0
+        self.armed = True
+        if self.finder.tracing:
+            if not self._callers_seen:
+                self._watch_callers()
+            self._functions = _Functions(self)
+            self._functions.__enter__()
+
+    def disarm(self) -> None:
+        """End it."""
+        if self._functions is not None:
+            functions, self._functions = self._functions, None
+            functions.__exit__(None, None, None)
+        if self.armed:
+            self.armed = False
+            self.finder.end_step()
+            if not self.finder.tracing:
+                self._forget_callers()
+
+    def guarded(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Run ``call``; nothing of ours may end a user's run."""
+        try:
+            with torch._C.DisableTorchFunction():
+                return call(*args)
+        except Exception as error:
+            self.armed = False
+            if self.failure is None:
+                raise
+            self.failure(error)
+            return None
+
+    # Hooks
+
+    def _before(self, module: nn.Module, call: Callable[..., None]) -> None:
+        self._handles.append(module.register_forward_pre_hook(Hook(self, call)))
+
+    def _after(self, module: nn.Module, call: Callable[..., None]) -> None:
+        self._handles.append(module.register_forward_hook(Hook(self, call)))
+
+    def _child_begins(self, name: str) -> None:
+        if torch._C._current_graph_task_id() == -1:
+            self.finder.enter(name)
+
+    def _caller_ends(self) -> None:
+        if self._callers:
+            self._callers.pop()
+
+    def _activation_begins(self, name: str, function: Activation, inputs: tuple[Any, ...]) -> None:
+        z = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+        self.inside += 1
+        layer = self.finder.activated(name, function, z)
+        if layer is not None and z is not None:
+            self._deliver(layer, Signal.PREACTIVATION, z)
+        self._pending.setdefault(name, []).append(layer)
+
+    def _activation_ends(self, name: str, out: Any) -> None:
+        self.inside -= 1
+        layer = self._pending[name].pop()
+        if layer is not None and isinstance(out, Tensor):
+            self._activation(layer, out)
+
+    def _owner_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
+        self.called.add(name)
+        if isinstance(out, Tensor):
+            layer = self.finder.produced(module, name, inputs, out)
+            if layer is not None:
+                self._activation(layer, out)
+
+    # Functions
+
+    def before_function(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layer | None:
+        """Find the layer of a functional activation and deliver what it reads."""
+        function = activations.from_function(func, args, kwargs)
+        z = args[0] if args else kwargs.get("input")
+        if function is None or not isinstance(z, Tensor):
+            return None
+        layer = self.finder.function_activated(self._callers[-1] if self._callers else "", function, z)
+        if layer is not None:
+            self._deliver(layer, Signal.PREACTIVATION, z)
+        return layer
+
+    def after_function(
+        self, layer: Layer | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        """Deliver what it wrote, or follow the tensors through any other function."""
+        if layer is None:
+            layer = self.finder.function_called(func, args, kwargs, out)
+        if layer is not None and isinstance(out, Tensor):
+            self._activation(layer, out)
+
+    # Delivery
+
+    def _activation(self, layer: Layer, a: Tensor) -> None:
+        if layer.activation is not None:
+            self.finder.leave(layer, a)
+        self._deliver(layer, Signal.ACTIVATION, a)
+        if a.requires_grad:
+            a.register_hook(lambda gradient: self._gradient(layer, gradient))
+
+    def _gradient(self, layer: Layer, gradient: Tensor) -> None:
+        if self.armed and self.backward and not layer.superseded:
+            self.guarded(self._send, layer, Signal.ACTIVATION_GRADIENT, gradient)
+
+    def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+        # a checkpointed module runs again while backward does: that is the same forward, not another one
+        if torch._C._current_graph_task_id() == -1:
+            self._send(layer, signal, x)
+
+    def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+        if x.dim() == 0 or not x.is_floating_point() or x.layout != torch.strided:
+            return
+        if torch._C._functorch.is_functorch_wrapped_tensor(x) or x.shape[layer.axis % x.dim()] != layer.neurons:
+            return
+        with torch.no_grad():
+            self.receiver.take(layer, signal, fold(x.detach(), layer.axis))
