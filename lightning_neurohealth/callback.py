@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,11 @@ from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings, one_of
 from lightning_neurohealth.sinks import Place, Sink, default_sinks
+
+VALIDATION_LOSS = re.compile(
+    r"(?:val|valid|validation)[_/.-]?(?:epoch[_/.-]?)?loss(?:_epoch)?(?:/dataloader_idx_0)?", re.IGNORECASE
+)
+"""Names under which people log the loss of their validation."""
 
 
 class NeuronHealth(Callback):
@@ -120,7 +126,7 @@ class NeuronHealth(Callback):
     ) -> None:
         if self._monitor is not None:
             several = len(trainer.optimizers) > 1
-            self._monitor.read_gradients(optimizer if several else None)
+            self._monitor.before_update(optimizer if several else None)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -135,12 +141,18 @@ class NeuronHealth(Callback):
         if automatic and trainer.global_step == self._global_step:
             return  # gradients are still being accumulated
         self._global_step = trainer.global_step
-        monitor.end_step()
+        monitor.end_step(stepped=True)
         if not automatic and not self._backward_seen:
             monitor.taps.backward = True
         window = self.settings.window
         if window != "epoch" and monitor.window_steps >= window:
             self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last=False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._monitor is not None and not trainer.sanity_checking:
+            losses = [value for name, value in trainer.callback_metrics.items() if VALIDATION_LOSS.fullmatch(name)]
+            if losses:
+                self._monitor.record_validation_loss(losses[0])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.settings.window == "epoch":

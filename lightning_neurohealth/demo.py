@@ -28,8 +28,8 @@ class DigitNet(LightningModule):
     """Classifies 8 × 8 images of handwritten digits.
 
     Args:
-        sick: Plant two faults: large negative biases in ``fc2``, so that three of four of its ReLU neurons never fire, and
-            weights 300 times too large in ``fc3``, so that its tanh neurons sit at their ends.
+        sick: Plant two faults: large negative biases in ``fc2``, so that three of four of its ReLU neurons never fire,
+            and weights 300 times too large in ``fc3``, so that its tanh neurons sit at their ends.
     """
 
     def __init__(self, sick: bool = False) -> None:

@@ -65,12 +65,19 @@ class Diagnosis:
         self,
         window: Window,
         numbers: Numbers,
+        initial: Numbers,
         layers: dict[str, Layer],
         parameters: Parameters,
         silent: dict[str, str],
     ) -> tuple[list[Finding], list[Finding]]:
         """Findings of this window, the worst first, and those of the window before that have recovered."""
-        facts = {"window": window, "layers": layers, "parameters": parameters, "silent": silent}
+        facts = {
+            "initial": initial.across(),
+            "window": window,
+            "layers": layers,
+            "parameters": parameters,
+            "silent": silent,
+        }
         found: list[Finding] = []
         streaks: dict[tuple[str, str | None], Streak] = {}
         since: dict[tuple[str, str | None], tuple[int, int]] = {}

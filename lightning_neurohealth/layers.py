@@ -7,6 +7,7 @@ does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the p
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,10 @@ class Layer:
         activation: Module path or function name of the activation, ``None`` for a linear layer.
         owner: Path of the module that owns the weight.
         weight: Name of the weight parameter.
+        weight_axis: Axis of the weight along which its neurons lie, ``None`` where that is not known.
+        fan_in, fan_out: Connections into and out of a neuron, the kernel's area included; 0 where not known.
+        before: Layer whose activation it reads directly, neuron by neuron.
+        nonnegative: True if all that it reads is known to be ≥ 0.
         order: Position in the order of execution.
         output: True while nothing that has weights was seen to read it.
         gate: True if its activation is multiplied with another tensor.
@@ -55,6 +60,11 @@ class Layer:
     activation: str | None = None
     owner: str | None = None
     weight: str | None = None
+    weight_axis: int | None = None
+    fan_in: int = 0
+    fan_out: int = 0
+    before: str | None = None
+    nonnegative: bool = False
     order: int = 0
     output: bool = True
     gate: bool = False
@@ -70,6 +80,7 @@ class Origin:
     order: int = 0
     layer: Layer | None = None
     sources: frozenset[str] = frozenset()
+    nonnegative: bool = False
 
 
 NOWHERE = Origin()
@@ -77,6 +88,8 @@ NOWHERE = Origin()
 CONVOLUTIONS = {f"conv{transposed}{d}d" for d in (1, 2, 3) for transposed in ("", "_transpose")}
 PRODUCTS = {"linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "bilinear"}
 MIXERS = {"softmax", "log_softmax", "cumsum", "sort", "argsort", "roll", "flip", "scaled_dot_product_attention"}
+KEEPERS = {"flatten", "view", "reshape", "permute", "transpose", "movedim", "dropout", "contiguous", "mean", "cat"}
+"""Functions that keep numbers that are ≥ 0 so."""
 MULTIPLICATIONS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
 
 
@@ -148,6 +161,7 @@ class LayerFinder:
             for parameter in module.parameters(recurse=False):
                 if not is_owner(module) and parameter.dim() >= 2:
                     self._owned[id(parameter)] = name
+        self._inputs: dict[str, tuple[str | None, bool]] = {}
         self._order = 0
 
     def begin_step(self) -> None:
@@ -200,7 +214,14 @@ class LayerFinder:
     def leave(self, layer: Layer | None, a: Tensor) -> None:
         """``a`` is the activation of ``layer``."""
         if self.tracing and layer is not None:
-            self._origins[a] = Origin(layer.axis % a.dim(), None, layer.order, layer, frozenset({layer.name}))
+            lower = layer.function.lower
+            self._origins[a] = Origin(
+                axis=layer.axis % a.dim(),
+                order=layer.order,
+                layer=layer,
+                sources=frozenset({layer.name}),
+                nonnegative=lower is not None and lower >= 0,
+            )
 
     # Calls of functions
 
@@ -242,8 +263,11 @@ class LayerFinder:
 
     def _produce(self, call: str, owner: str, axis: int, inputs: tuple[Any, ...], out: Tensor) -> Layer | None:
         self._order += 1
-        for source in self._sources(_tensors(inputs)):
+        read = _tensors(inputs)
+        for source in self._sources(read):
             self.layers[source].output = False
+        origin = self._origins.get(read[0], NOWHERE) if read else NOWHERE
+        self._inputs[call] = (origin.layer.name if origin.layer else None, origin.nonnegative)
         self._origins[out] = Origin(axis, call, self._order, None, frozenset({call}))
         if call in self._sites and self._sites[call] is None:
             return None
@@ -284,7 +308,8 @@ class LayerFinder:
         layer.order = layer.order or self._order
         layer.owner = owner
         if owner is not None:
-            layer.weight = _weight_name(owner, self.modules.get(owner))
+            _know_weight(layer, owner, self.modules.get(owner))
+            layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
         self.layers[layer.name] = layer
         return layer
 
@@ -326,6 +351,7 @@ class LayerFinder:
             origin.order,
             origin.layer if same else None,
             sources,
+            origin.nonnegative and len(known) == len(tensors) and (name in KEEPERS or "pool" in name),
         )
 
 
@@ -367,9 +393,19 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-def _weight_name(owner: str, module: nn.Module | None) -> str | None:
+def _know_weight(layer: Layer, owner: str, module: nn.Module | None) -> None:
+    """Note the weight of ``layer``: its name, along which axis its neurons lie, and its fans."""
     if module is None:
-        return None
-    own = [clean_name(name) for name, p in module.named_parameters() if p.dim() >= 2]
+        return
+    own = {clean_name(name): p for name, p in module.named_parameters() if p.dim() >= 2}
     name = next((n for n in ("weight", "parametrizations.weight.original", *own) if n in own), None)
-    return f"{owner}.{name}" if owner and name else name
+    if name is None:
+        return
+    weight = own[name]
+    layer.weight = f"{owner}.{name}" if owner else name
+    swapped = (type(module).__name__ == "Conv1D" and weight.dim() == 2) or getattr(module, "transposed", False)
+    axis = 1 if swapped else 0
+    if weight.shape[axis] == layer.neurons:
+        layer.weight_axis = axis
+        layer.fan_in = weight.numel() // layer.neurons
+        layer.fan_out = layer.neurons * math.prod(weight.shape[2:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from lightning_neurohealth.statistics.series import Series
 
 KINDS: tuple[Kind, ...] = ("sum", "min", "max")
 Book = dict[Signal, list[Statistic]]
+Entry = tuple[Statistic, str, Tensor]
+SNAPSHOTS = {Signal.WEIGHT, Signal.BIAS, Signal.SLOPE_PARAMETER, Signal.PARAMETER, Signal.PARAMETER_CHANGE}
 
 
 class Ledger:
@@ -37,6 +39,8 @@ class Ledger:
         self.step = 0
         self._pending: list[tuple[Subject, Statistic, Partials]] = []
         self._agreed: list[Subject] = []
+        self._initial: dict[Kind, Tensor] = {}
+        self._initial_agreed: list[Subject] = []
         self._twins: dict[Statistic, Statistic] = {}
 
     def open(self, subject: Subject, kind: str) -> Book:
@@ -98,13 +102,13 @@ class Ledger:
                     _MERGE[kind](states, partials_)
             pending = later
 
-    def advance(self) -> None:
-        """A step is over, measured or not."""
-        for book in self.books.values():
-            for statistics in book.values():
-                for statistic in statistics:
-                    if isinstance(statistic, Series):
-                        statistic.advance()
+    def advance(self, only: Signal | None = None) -> None:
+        """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
+        for statistic in self._series:
+            if only is None:
+                statistic.advance()
+        for statistic in self._events.get(only, ()) if only else ():
+            statistic.advance()
 
     # Windows
 
@@ -122,71 +126,127 @@ class Ledger:
             self.books = {mine.get(s.name, s): self.books[mine.get(s.name, s)] for s in [*self.books]}
         self._agreed = sorted(self.books, key=lambda subject: (isinstance(subject, Layer), subject.name))
 
-    def merged(self) -> dict[Subject, Book]:
-        """Copies of all statistics on the host, merged over ranks: at most one collective of each kind."""
+    def keep_initial(self) -> None:
+        """Keep what was seen so far, the first measured step, beside what is to come."""
+        self._initial = {kind: self._pack(entries) for kind, entries in self._entries().items() if entries}
+        self._initial_agreed = list(self._agreed)
+
+    def merged(self) -> tuple[dict[Subject, Book], dict[Subject, Book] | None]:
+        """Copies of all statistics on the host, merged over ranks: at most one collective of each kind.
+
+        The first call also gives what was kept of the first measured step.
+        """
         if ranks.world_size() == 1:
             self.agree()
-        states: dict[Kind, list[tuple[Statistic, str, Tensor]]] = {kind: [] for kind in KINDS}
-        for subject in self._agreed:
-            for statistics in self.books[subject].values():
-                for statistic in statistics:
-                    for name, kind in statistic.kinds.items():
-                        states[kind].append((statistic, name, getattr(statistic, name)))
-        strangers = len(self.books) - len(self._agreed)
+        strangers = others = len(self.books) - len(self._agreed)
         values: dict[Statistic, dict[str, Tensor]] = {}
-        for kind, entries in states.items():
+        initial: dict[Statistic, dict[str, Tensor]] = {}
+        started = self._entries(self._initial_agreed)
+        for kind, entries in self._entries().items():
             if not entries:
                 continue
-            device = entries[0][2].device
-            flat = [tensor.reshape(-1).to(device) for _, _, tensor in entries]
-            packed = torch.cat([*flat, torch.full((1,), float(strangers), dtype=flat[0].dtype, device=device)])
-            packed = ranks.all_reduce(packed, kind).cpu()
+            now, first = self._pack(entries), self._initial.get(kind, torch.empty(0))
+            extra = torch.full((1,), float(strangers), dtype=now.dtype, device=now.device)
+            packed = ranks.all_reduce(torch.cat([now, first.to(now), extra]), kind).cpu()
+            _unpack(packed, entries, values)
+            if first.numel():
+                _unpack(packed[now.numel() :], started[kind], initial)
             if kind == "sum":
-                strangers = int(packed[-1])
-            start = 0
-            for statistic, name, tensor in entries:
-                part = packed[start : start + tensor.numel()].view(tensor.shape)
-                values.setdefault(statistic, {})[name] = part
-                start += tensor.numel()
-        twins = {
-            subject: {
-                signal: [self._twin(subject, statistic, values[statistic]) for statistic in statistics]
-                for signal, statistics in self.books[subject].items()
-            }
-            for subject in self._agreed
-        }
-        if strangers and ranks.world_size() > 1:
+                others = int(packed[-1])
+        twins = self._twins_of(self._agreed, values)
+        firsts = self._twins_of(self._initial_agreed, initial, fresh=True) if self._initial else None
+        self._initial, self._initial_agreed = {}, []
+        if others and ranks.world_size() > 1:
             self.agree()
-        return twins
+        return twins, firsts
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
-        for subject in self._agreed:
-            for statistics in self.books[subject].values():
-                for statistic in statistics:
-                    if isinstance(statistic, Series):
-                        statistic.length, statistic.stride = 0, 1
-                    if statistic.decay is None:
-                        for name, kind in statistic.kinds.items():
-                            getattr(statistic, name).fill_(EMPTY[kind])
+        for statistic in self._statistics(self._agreed):
+            if isinstance(statistic, Series):
+                statistic.length, statistic.stride = 0, 1
+            if statistic.decay is None:
+                _empty(statistic)
+
+    def clear_snapshots(self) -> None:
+        """Empty what holds a state of the weights, not a sum over steps."""
+        for book in self.books.values():
+            for signal in SNAPSHOTS & book.keys():
+                for statistic in book[signal]:
+                    _empty(statistic)
 
     # How
 
+    def _statistics(self, subjects: Iterable[Subject]) -> Iterator[Statistic]:
+        for subject in subjects:
+            for statistics in self.books[subject].values():
+                yield from statistics
+
+    @property
+    def _series(self) -> list[Series]:
+        run = (b for s, b in self.books.items() if not isinstance(s, Layer))
+        return [
+            statistic
+            for book in run
+            for signal, statistics in book.items()
+            for statistic in statistics
+            if isinstance(statistic, Series) and signal is not Signal.VALIDATION_LOSS
+        ]
+
+    @property
+    def _events(self) -> dict[Signal, list[Series]]:
+        run = (b for s, b in self.books.items() if not isinstance(s, Layer))
+        return {signal: [s for s in stats if isinstance(s, Series)] for book in run for signal, stats in book.items()}
+
     def _fading(self) -> dict[float, list[Tensor]]:
         states: dict[float, list[Tensor]] = {}
-        for book in self.books.values():
-            for statistics in book.values():
-                for statistic in statistics:
-                    if statistic.decay is not None:
-                        states.setdefault(statistic.decay, []).extend(getattr(statistic, n) for n in statistic.kinds)
+        for statistic in self._statistics(self.books):
+            if statistic.decay is not None:
+                states.setdefault(statistic.decay, []).extend(getattr(statistic, n) for n in statistic.kinds)
         return states
 
-    def _twin(self, subject: Subject, statistic: Statistic, states: dict[str, Tensor]) -> Statistic:
-        if statistic not in self._twins:
-            self._twins[statistic] = type(statistic)(subject)
-        twin = self._twins[statistic]
+    def _entries(self, subjects: list[Subject] | None = None) -> dict[Kind, list[Entry]]:
+        entries: dict[Kind, list[Entry]] = {kind: [] for kind in KINDS}
+        for statistic in self._statistics(self._agreed if subjects is None else subjects):
+            for name, kind in statistic.kinds.items():
+                entries[kind].append((statistic, name, getattr(statistic, name)))
+        return entries
+
+    def _pack(self, entries: list[Entry]) -> Tensor:
+        device = entries[0][2].device
+        return torch.cat([tensor.reshape(-1).to(device) for _, _, tensor in entries])
+
+    def _twins_of(
+        self, subjects: list[Subject], values: dict[Statistic, dict[str, Tensor]], fresh: bool = False
+    ) -> dict[Subject, Book]:
+        return {
+            subject: {
+                signal: [self._twin(subject, statistic, values[statistic], fresh) for statistic in statistics]
+                for signal, statistics in self.books[subject].items()
+            }
+            for subject in subjects
+        }
+
+    def _twin(self, subject: Subject, statistic: Statistic, states: dict[str, Tensor], fresh: bool) -> Statistic:
+        twin = None if fresh else self._twins.get(statistic)
+        if twin is None:
+            twin = type(statistic)(subject)
+            if not fresh:
+                self._twins[statistic] = twin
         twin.load(states)
         return twin
+
+
+def _unpack(packed: Tensor, entries: list[Entry], values: dict[Statistic, dict[str, Tensor]]) -> None:
+    start = 0
+    for statistic, name, tensor in entries:
+        values.setdefault(statistic, {})[name] = packed[start : start + tensor.numel()].view(tensor.shape)
+        start += tensor.numel()
+
+
+def _empty(statistic: Statistic) -> None:
+    for name, kind in statistic.kinds.items():
+        getattr(statistic, name).fill_(EMPTY[kind])
 
 
 def _facts(layer: Layer) -> dict[str, Any]:

@@ -19,15 +19,20 @@ from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer, LayerFinder, Patterns, is_owner
 from lightning_neurohealth.ledger import Book, Ledger
 from lightning_neurohealth.measures import Measure
+from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.progress import Progress
 from lightning_neurohealth.report import Coverage, LayerReport, Report
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings
 from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics import Subject
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.taps import Taps
 from lightning_neurohealth.window import Window
+
+FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
+"""Signals that carry the loss scale."""
 
 
 class Monitor:
@@ -97,16 +102,15 @@ class Monitor:
         self.gradient_scale: Tensor | float = 1.0
         self.steps = 0
         self.epoch_steps: int | None = None
+        self.initial = Numbers()
         self._window_start = 0
         self._measured = 0
         self._measuring = False
         self._faded = False
-        self._gradients: dict[Optimizer | None, Tensor] = {}
         self._agreed = False
         self.ledger.open(self.run, "run")
         self.ledger.open(self.parameters, "parameters")
-        if Signal.PARAMETER_CHANGE in self.ledger.wanted:
-            self.parameters.changes()
+        self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
         self.taps.attach()
 
     @property
@@ -126,7 +130,7 @@ class Monitor:
         if not self._measuring:
             self._measuring = self.steps % self.settings.every_n_steps == 0
             self._faded = False
-            self._gradients.clear()
+            self.parameter_taps.begin_step(self._measuring)
         self.ledger.step = self.steps
 
     def begin_batch(self) -> None:
@@ -145,19 +149,16 @@ class Monitor:
                 self._faded = True
             self.ledger.commit()
 
-    def end_step(self) -> None:
-        """The optimizer has stepped, or is about to; gradients are still there."""
+    def end_step(self, stepped: bool = False) -> None:
+        """The step is over; ``stepped`` if the optimizer has run already. Gradients are still there."""
         if self._measuring:
-            if not self._gradients:
-                self.read_gradients()
-            norms = torch.stack(list(self._gradients.values())).amax(0)
-            self.ledger.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
-            self.ledger.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))
-            self._gradients.clear()
+            self.before_update()
+            self.parameter_taps.end_step(stepped)
             self.ledger.commit()
             self._measured += 1
             if not self._agreed:
                 self.ledger.agree()
+                self.ledger.keep_initial()
                 self._agreed = True
         self._measuring = False
         self.ledger.advance()
@@ -169,19 +170,29 @@ class Monitor:
             self.ledger.take(self.run, Signal.LOSS, loss.detach().reshape(1, 1, 1))
             self.ledger.commit()
 
-    def read_gradients(self, optimizer: Optimizer | None = None) -> None:
-        """Take the gradients as they are now, of all parameters or of one optimizer's; each once a step."""
-        if not self._measuring or optimizer in self._gradients or None in self._gradients:
-            return
-        self._gradients[optimizer] = self.parameters.gradient_norms(optimizer)
+    def record_validation_loss(self, loss: Tensor | float) -> None:
+        """The loss of one validation."""
+        value = torch.as_tensor(loss, dtype=torch.float64, device=self.run.device).detach()
+        self.ledger.take(self.run, Signal.VALIDATION_LOSS, value.reshape(1, 1, 1))
+        self.ledger.commit()
+        self.ledger.advance(Signal.VALIDATION_LOSS)
 
-    def take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+    def before_update(self, optimizer: Optimizer | None = None) -> None:
+        """Gradients are final and the optimizer has not run: of all parameters, or of one optimizer's."""
+        if self._measuring:
+            if not self._agreed:
+                self.parameter_taps.weights_now()
+            self.parameter_taps.before_update(optimizer)
+
+    def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Receives the taps."""
-        if signal is Signal.ACTIVATION_GRADIENT and not (
-            isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0
-        ):
+        if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = x.float() * self.gradient_scale
-        self.ledger.take(layer, signal, x)
+        self.ledger.take(subject, signal, x)
+
+    def wants(self, signal: Signal) -> bool:
+        """False where no measure needs the signal."""
+        return signal in self.ledger.wanted
 
     def __enter__(self) -> Monitor:
         self.begin_step()
@@ -222,8 +233,10 @@ class Monitor:
         """
         if not self._measured:
             return None
-        self._note_parameters()
-        twins = self.ledger.merged()
+        self.ledger.clear_snapshots()
+        self.parameter_taps.at_close()
+        self.ledger.commit()
+        twins, initial = self.ledger.merged()
         window = Window(
             index=len(self.reports),
             epoch=epoch,
@@ -244,7 +257,11 @@ class Monitor:
         numbers = self._measure(twins, layers)
         if "train_loss" in numbers.run:
             self.progress.add(numbers.run["train_loss"].tolist(), self._window_start, self._stride())
-        findings, recovered = self.diagnosis.judge(window, numbers, layers, self.parameters, self._silent())
+        if initial is not None:
+            self.initial = self._measure(initial, {n: layer for n, layer in layers.items() if layer in initial})
+        findings, recovered = self.diagnosis.judge(
+            window, numbers, self.initial, layers, self.parameters, self._silent()
+        )
         worst: dict[str | None, Severity] = {}
         for finding in findings:
             worst[finding.layer] = max(worst.get(finding.layer, Severity.HEALTHY), finding.severity)
@@ -340,13 +357,6 @@ class Monitor:
         losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))
         return next((series.stride for series in losses), 1)
 
-    def _note_parameters(self) -> None:
-        if Signal.PARAMETER in self.ledger.wanted:
-            self.ledger.take(self.parameters, Signal.PARAMETER, self.parameters.norms().view(1, -1, 1))
-        if Signal.PARAMETER_CHANGE in self.ledger.wanted:
-            self.ledger.take(self.parameters, Signal.PARAMETER_CHANGE, self.parameters.changes().view(1, -1, 1))
-        self.ledger.commit()
-
     def _silent(self) -> dict[str, str]:
         owners = {layer.owner for layer in self.finder.layers.values()}
         called = self.taps.called
@@ -395,7 +405,8 @@ class Monitor:
             self.failure = "".join(traceback.format_exception(error))
             self.ledger.discard()
             warnings.warn(
-                f"NeuronHealth has failed and watches no layers for the rest of this run; training goes on. {self.failure}",
+                "NeuronHealth has failed and watches no layers for the rest of this run; training goes on. "
+                f"{self.failure}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -39,7 +39,7 @@ class Parameters:
     device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        self._samples: list[Tensor] | None = None
+        self._samples: Tensor | None = None
         named = dict(self.model.named_parameters())
         self.tensors = list(named.values())
         self.names = [clean_name(name) for name in named]
@@ -68,14 +68,46 @@ class Parameters:
         return self._norms([p.detach() for p in self.tensors])
 
     def changes(self) -> Tensor:
-        """Size of the change of up to 2,048 evenly spaced elements of each since the last call, ``[parameters]``.
+        """Size of the change of the sampled elements of each since the last call, ``[parameters]``.
 
         The first call gives infinity: what the change was is not known.
         """
-        before, self._samples = self._samples, [_sample(p.detach()) for p in self.tensors]
+        before, self._samples = self._samples, self.samples()
         if before is None:
             return torch.full((len(self.tensors),), torch.inf, dtype=torch.float64, device=self.device)
-        return self._norms([now.double() - then.double() for now, then in zip(self._samples, before, strict=True)])
+        return self._sizes_of(self._samples - before).sqrt()
+
+    def samples(self) -> Tensor:
+        """Up to 2,048 evenly spaced elements of each parameter behind one another, float64 ``[samples]``."""
+        return self._sampled([p.detach() for p in self.tensors])
+
+    def gradient_samples(self) -> Tensor:
+        """The same elements of the gradients; 0 where there is none."""
+        return self._sampled([torch.zeros_like(p) if p.grad is None else p.grad for p in self.tensors])
+
+    def update_ratios(self, before: Tensor, after: Tensor) -> Tensor:
+        """‖ΔW‖ / ‖W‖ of each parameter between two calls of ``samples``; NaN where W was 0."""
+        return (
+            (self._sizes_of(after - before) / self._sizes_of(before)).sqrt().nan_to_num(nan=torch.nan, posinf=torch.nan)
+        )
+
+    @property
+    def sample_owners(self) -> Tensor:
+        """Index of the parameter that each sampled element belongs to, ``[samples]``."""
+        counts = [len(range(0, p.numel(), _stride(p))) for p in self.tensors]
+        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+    def by_parameter(self, samples: Tensor) -> Tensor:
+        """Sum over the sampled elements of each parameter, ``[parameters]``."""
+        owners = self.sample_owners.to(samples.device)
+        return torch.zeros(len(self.tensors), dtype=samples.dtype, device=samples.device).index_add_(0, owners, samples)
+
+    def _sizes_of(self, samples: Tensor) -> Tensor:
+        return self.by_parameter(samples * samples)
+
+    def _sampled(self, tensors: list[Tensor]) -> Tensor:
+        parts = [t.reshape(-1)[:: _stride(t)].to(self.device, torch.float64) for t in tensors]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=self.device)
 
     def trainable(self) -> list[bool]:
         """Which of them ask for a gradient now."""
@@ -94,9 +126,8 @@ class Parameters:
         return norms
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    flat = tensor.reshape(-1)
-    return flat[:: max(1, -(-flat.numel() // 2048))].clone()
+def _stride(tensor: Tensor) -> int:
+    return max(1, -(-tensor.numel() // 2048))
 
 
 def _at_least_single(tensor: Tensor | None) -> Tensor:

@@ -18,12 +18,30 @@ class Signal(str, Enum):
     ACTIVATION = "activation"
     PREACTIVATION = "preactivation"
     ACTIVATION_GRADIENT = "activation_gradient"
+    ACTIVATION_TIMES_GRADIENT = "activation_times_gradient"
+    """∂L/∂a · a, summed over space for channels: what silencing the neuron would change, to first order."""
+    WEIGHT = "weight"
+    """Weight of the layer's owner as ``[1, neurons, fan-in]``, once a window, and before the first update."""
+    BIAS = "bias"
+    """Its bias as ``[1, neurons, 1]``, likewise."""
+    WEIGHT_GRADIENT = "weight_gradient"
+    """Gradient of the weight as ``[1, neurons, fan-in]``, at each measured step."""
+    WEIGHT_UPDATE = "weight_update"
+    """Change of the weight by one optimizer step as ``[1, neurons, fan-in]``, at each measured step."""
+    SLOPE_PARAMETER = "slope_parameter"
+    """Learned parameters of the layer's activation, ``[1, 1, parameters]``, once a window."""
     PARAMETER_GRADIENT = "parameter_gradient"
     """L2 norm of the gradient of each parameter, after unscaling and before clipping, one row a measured step."""
     PARAMETER = "parameter"
     """L2 norm of each parameter, one row a window."""
     PARAMETER_CHANGE = "parameter_change"
     """Size of the change of sampled elements of each parameter since the window before, one row a window."""
+    GRADIENT_SAMPLE = "gradient_sample"
+    """Gradients of sampled elements of all matrices, one row a measured step, one column an element."""
+    UPDATE = "update"
+    """‖ΔW‖ / ‖W‖ of each parameter by one optimizer step, from sampled elements, one row a measured step."""
+    VALIDATION_LOSS = "validation_loss"
+    """Validation loss as the user logs it, one number an evaluation."""
     LOSS = "loss"
     """Training loss, one number a step."""
     GLOBAL_GRADIENT = "global_gradient"
@@ -32,6 +50,16 @@ class Signal(str, Enum):
     @property
     def subject(self) -> Subject:
         """Whom the signal belongs to."""
-        if self in (Signal.PARAMETER_GRADIENT, Signal.PARAMETER, Signal.PARAMETER_CHANGE):
-            return "parameters"
-        return "run" if self in (Signal.LOSS, Signal.GLOBAL_GRADIENT) else "layer"
+        return _SUBJECTS.get(self, "layer")
+
+
+_SUBJECTS: dict[Signal, Subject] = {
+    Signal.PARAMETER_GRADIENT: "parameters",
+    Signal.PARAMETER: "parameters",
+    Signal.PARAMETER_CHANGE: "parameters",
+    Signal.GRADIENT_SAMPLE: "parameters",
+    Signal.UPDATE: "parameters",
+    Signal.LOSS: "run",
+    Signal.VALIDATION_LOSS: "run",
+    Signal.GLOBAL_GRADIENT: "run",
+}

@@ -19,13 +19,17 @@ from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.layers import Layer, LayerFinder, is_owner
 from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics import Subject
 
 
 class Receiver(Protocol):
     """Who takes the signals."""
 
-    def take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+    def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """``x`` is ``[outer, neurons, inner]``, detached, and valid only during the call."""
+
+    def wants(self, signal: Signal) -> bool:
+        """False where nothing would be done with it."""
 
 
 def fold(x: Tensor, axis: int) -> Tensor:
@@ -249,11 +253,15 @@ class Taps:
             self.finder.leave(layer, a)
         self._deliver(layer, Signal.ACTIVATION, a)
         if a.requires_grad:
-            a.register_hook(lambda gradient: self._gradient(layer, gradient))
+            kept = (a.detach(), a._version) if self.receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT) else None
+            a.register_hook(lambda gradient: self._gradient(layer, gradient, kept))
 
-    def _gradient(self, layer: Layer, gradient: Tensor) -> None:
+    def _gradient(self, layer: Layer, gradient: Tensor, kept: tuple[Tensor, int] | None) -> None:
         if self.armed and self.backward and not layer.superseded:
             self.guarded(self._send, layer, Signal.ACTIVATION_GRADIENT, gradient)
+            # an activation that was changed in place since is not what the gradient belongs to
+            if kept is not None and kept[0]._version == kept[1]:
+                self.guarded(self._send, layer, Signal.ACTIVATION_TIMES_GRADIENT, (kept[0] * gradient).detach())
 
     def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
         # a checkpointed module runs again while backward does: that is the same forward, not another one

@@ -15,7 +15,7 @@ from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import all_measures
 
-FACTS = {"layer", "past", "window", "layers", "parameters", "silent"}
+FACTS = {"layer", "past", "window", "layers", "parameters", "silent", "initial"}
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,9 @@ class RunRule(Rule):
 
     ``judge`` gets each measure as a mapping of names (layers in the order of execution, or parameters) to tensors, or
     as one tensor where it is of the run; and may name ``layers`` (name to layer), ``parameters``
-    (:class:`~lightning_neurohealth.parameters.Parameters`), ``past`` (as before, with the measures of the run) and
-    ``silent`` (modules with weights that were never called).
+    (:class:`~lightning_neurohealth.parameters.Parameters`), ``past`` (as before, with the
+    measures of the run), ``silent`` (modules with weights that were never called) and ``initial`` (the measures of the
+    first measured step, before any update).
     """
 
     scope: ClassVar[Literal["layer", "run"]] = "run"

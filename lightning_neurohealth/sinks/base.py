@@ -41,5 +41,5 @@ class Sink(ABC):
     def write(self, report: Report, step: int) -> None:
         """A window has closed; ``step`` is where Lightning's own metrics of the same window lie."""
 
-    def close(self, report: Report | None) -> None:
+    def close(self, report: Report | None) -> None:  # noqa: B027  most sinks have nothing to end
         """The run has ended, well or not; ``report`` is its last."""
