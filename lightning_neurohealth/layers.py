@@ -17,9 +17,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_neurohealth.activations import IDENTITY, Activation
+from lightning_neurohealth.origins import (
+    CONVOLUTIONS,
+    MULTIPLICATIONS,
+    NOWHERE,
+    PRODUCTS,
+    Origin,
+    Origins,
+    function_name,
+    guessed_axis,
+    stored_axis,
+    tensors_in,
+)
 
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
 
@@ -71,28 +82,6 @@ class Layer:
     superseded: bool = False
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a tensor of the current step comes from."""
-
-    axis: int | None = None
-    owner: str | None = None
-    order: int = 0
-    layer: Layer | None = None
-    sources: frozenset[str] = frozenset()
-    nonnegative: bool = False
-
-
-NOWHERE = Origin()
-
-CONVOLUTIONS = {f"conv{transposed}{d}d" for d in (1, 2, 3) for transposed in ("", "_transpose")}
-PRODUCTS = {"linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "bilinear"}
-MIXERS = {"softmax", "log_softmax", "cumsum", "sort", "argsort", "roll", "flip", "scaled_dot_product_attention"}
-KEEPERS = {"flatten", "view", "reshape", "permute", "transpose", "movedim", "dropout", "contiguous", "mean", "cat"}
-"""Functions that keep numbers that are ≥ 0 so."""
-MULTIPLICATIONS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
-
-
 def is_owner(module: nn.Module) -> bool:
     """True for a module that turns its input into z = Wx + b by a weight of its own."""
     if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)):
@@ -128,15 +117,6 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in patterns for path in paths)
 
 
-def _stored(axis: int, ndim: int) -> int:
-    return -1 if axis == ndim - 1 else axis
-
-
-def guessed_axis(x: Tensor) -> int:
-    """Neuron axis where nothing tells: the channel axis of images and volumes, the last axis of everything else."""
-    return 1 if x.dim() >= 4 else x.dim() - 1
-
-
 class LayerFinder:
     """Follows one model's tensors and keeps the layers that it has found, in the order of execution.
 
@@ -154,7 +134,7 @@ class LayerFinder:
         self.unknown: dict[str, str] = {}
         self._retrace = False
         self._sites: dict[str, Layer | None] = {}
-        self._origins: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._origins = Origins()
         self._counts: dict[str, Counter[str]] = {}
         self._owned: dict[int, str] = {}
         for name, module in self.modules.items():
@@ -166,13 +146,13 @@ class LayerFinder:
 
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
-        self._origins = WeakIdKeyDictionary()
+        self._origins.clear()
         self._counts = {}
         self._order = 0
 
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
-        self._origins = WeakIdKeyDictionary()
+        self._origins.clear()
         self.tracing = self.functional or self._retrace or not self.layers
         self._retrace = False
 
@@ -215,12 +195,15 @@ class LayerFinder:
         """``a`` is the activation of ``layer``."""
         if self.tracing and layer is not None:
             lower = layer.function.lower
-            self._origins[a] = Origin(
-                axis=layer.axis % a.dim(),
-                order=layer.order,
-                layer=layer,
-                sources=frozenset({layer.name}),
-                nonnegative=lower is not None and lower >= 0,
+            self._origins.note(
+                a,
+                Origin(
+                    axis=layer.axis % a.dim(),
+                    order=layer.order,
+                    layer=layer,
+                    sources=frozenset({layer.name}),
+                    nonnegative=lower is not None and lower >= 0,
+                ),
             )
 
     # Calls of functions
@@ -233,10 +216,10 @@ class LayerFinder:
 
     def function_called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Layer | None:
         """Some other function has run: carry origins over, and find weights that are used without a module."""
-        tensors = _tensors((*args, *kwargs.values()))
+        tensors = tensors_in((*args, *kwargs.values()))
         if not isinstance(out, Tensor):
             if isinstance(out, (tuple, list)) and tensors:
-                self._split(tensors[0], out)
+                self._origins.split(tensors[0], out)
             return None
         name = function_name(function)
         if name in PRODUCTS or name in CONVOLUTIONS:
@@ -245,11 +228,11 @@ class LayerFinder:
             if owner is not None:
                 self.functional = True
                 return self._produce(self.numbered(owner or "root"), owner, axis, tuple(tensors), out)
-            self._origins[out] = Origin(sources=self._sources(tensors), axis=axis)
+            self._origins.note(out, Origin(axis=axis, sources=self._origins.sources(tensors)))
             return None
         if name in MULTIPLICATIONS:
             self._find_gates(tensors)
-        self._carry(name, args, kwargs, tensors, out)
+        self._origins.carry(name, args, kwargs, tensors, out)
         return None
 
     # How
@@ -263,22 +246,22 @@ class LayerFinder:
 
     def _produce(self, call: str, owner: str, axis: int, inputs: tuple[Any, ...], out: Tensor) -> Layer | None:
         self._order += 1
-        read = _tensors(inputs)
+        read = tensors_in(inputs)
         for source in self._sources(read):
-            self.layers[source].output = False
-        origin = self._origins.get(read[0], NOWHERE) if read else NOWHERE
+            source.output = False
+        origin = self._origins.of(read[0]) if read else NOWHERE
         self._inputs[call] = (origin.layer.name if origin.layer else None, origin.nonnegative)
-        self._origins[out] = Origin(axis, call, self._order, None, frozenset({call}))
+        self._origins.note(out, Origin(axis, call, self._order, None, frozenset({call})))
         if call in self._sites and self._sites[call] is None:
             return None
         if call in self.layers and self.layers[call].activation is not None:
             return None
-        layer = self._register(Layer(call, out.shape[axis], _stored(axis, out.dim()), out.device), owner)
+        layer = self._register(Layer(call, out.shape[axis], stored_axis(axis, out.dim()), out.device), owner)
         self._sites[call] = layer
         return layer
 
     def _activate(self, call: str, activation: str, function: Activation, z: Tensor) -> Layer | None:
-        origin = self._origins.get(z, NOWHERE)
+        origin = self._origins.of(z)
         axis = guessed_axis(z) if origin.axis is None else origin.axis
         owner = origin.owner
         taken = self.layers.get(owner) if owner else None
@@ -290,7 +273,7 @@ class LayerFinder:
             taken.superseded = True
             del self.layers[owner]
             self._sites[owner] = None
-        layer = Layer(owner or call, z.shape[axis], _stored(axis, z.dim()), z.device, function, activation)
+        layer = Layer(owner or call, z.shape[axis], stored_axis(axis, z.dim()), z.device, function, activation)
         layer.order = origin.order if owner else self._order
         return self._register(layer, owner.split("#")[0] if owner else None)
 
@@ -313,84 +296,16 @@ class LayerFinder:
         self.layers[layer.name] = layer
         return layer
 
-    def _sources(self, tensors: Iterable[Tensor]) -> frozenset[str]:
-        found: frozenset[str] = frozenset()
-        for tensor in tensors:
-            found |= self._origins.get(tensor, NOWHERE).sources
-        return frozenset(name for name in found if name in self.layers)
+    def _sources(self, tensors: Iterable[Tensor]) -> list[Layer]:
+        return [self.layers[name] for name in self._origins.sources(tensors) if name in self.layers]
 
     def _find_gates(self, tensors: list[Tensor]) -> None:
         factors = [t for t in tensors if t.dim() > 0 and not isinstance(t, nn.Parameter)]
         if len(factors) >= 2:
             for factor in factors:
-                layer = self._origins.get(factor, NOWHERE).layer
+                layer = self._origins.of(factor).layer
                 if layer is not None:
                     layer.gate = True
-
-    def _split(self, whole: Tensor, parts: Sequence[Any]) -> None:
-        origin = self._origins.get(whole, NOWHERE)
-        for part in parts:
-            if isinstance(part, Tensor) and origin is not NOWHERE:
-                axis = origin.axis if part.dim() == whole.dim() else None
-                self._origins[part] = Origin(axis, None, origin.order, None, origin.sources)
-
-    def _carry(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor], out: Tensor
-    ) -> None:
-        known = [t for t in tensors if t in self._origins]
-        if not known:
-            return
-        origin = self._origins[known[0]]
-        sources = self._sources(known)
-        axis = moved_axis(name, args[1:], kwargs, known[0], out, origin.axis)
-        peers = [t for t in tensors if t is not known[0] and not isinstance(t, nn.Parameter) and t.shape == out.shape]
-        same = len(peers) == 0 and axis is not None and name not in MIXERS
-        self._origins[out] = Origin(
-            axis if name not in MIXERS else None,
-            origin.owner if same else None,
-            origin.order,
-            origin.layer if same else None,
-            sources,
-            origin.nonnegative and len(known) == len(tensors) and (name in KEEPERS or "pool" in name),
-        )
-
-
-def moved_axis(
-    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, out: Tensor, axis: int | None
-) -> int | None:
-    """Where ``axis`` of ``x`` lies in ``out`` after the function called ``name``; ``None`` if it is gone."""
-    if axis is None:
-        return None
-    if name in ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"):
-        # a shape in which every axis has its own size shows where each of them went
-        probe = torch.empty(tuple(range(1, x.dim() + 1)), device="meta")
-        moved = getattr(probe, name)
-        moved = moved if isinstance(moved, Tensor) else moved(*args, **kwargs)
-        return list(moved.shape).index(axis + 1)
-    width = x.shape[axis]
-    if out.dim() == x.dim() and out.shape[axis] == width:
-        return axis
-    if out.dim() and axis == x.dim() - 1 and out.shape[-1] == width:
-        return out.dim() - 1
-    if 0 < axis < out.dim() and x.shape[: axis + 1] == out.shape[: axis + 1]:
-        return axis
-    return None
-
-
-def function_name(function: Any) -> str:
-    """Name of what a ``TorchFunctionMode`` sees; ``T`` for the getter of ``Tensor.T``."""
-    name = getattr(function, "__name__", "")
-    return getattr(function.__self__, "__name__", "") if name == "__get__" else name
-
-
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (tuple, list)):
-            found.extend(v for v in value if isinstance(v, Tensor))
-    return found
 
 
 def _know_weight(layer: Layer, owner: str, module: nn.Module | None) -> None:

@@ -1,0 +1,152 @@
+"""Follows tensors through a step: whose output a tensor is, where its neurons lie, which layers feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+if TYPE_CHECKING:
+    from lightning_neurohealth.layers import Layer
+
+CONVOLUTIONS = {f"conv{transposed}{d}d" for d in (1, 2, 3) for transposed in ("", "_transpose")}
+PRODUCTS = {"linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "bilinear"}
+MULTIPLICATIONS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
+MIXERS = {"softmax", "log_softmax", "cumsum", "sort", "argsort", "roll", "flip", "scaled_dot_product_attention"}
+"""Functions that keep a shape and mix what is in it."""
+MOVERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"}
+"""Functions that move axes."""
+KEEPERS = {"flatten", "view", "reshape", "permute", "transpose", "movedim", "dropout", "contiguous", "mean", "cat"}
+"""Functions that keep numbers that are ≥ 0 so."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tensor of the current step comes from.
+
+    Attributes:
+        axis: Where its neurons lie, counted from the front; ``None`` where they are mixed.
+        owner: The call of a module with a weight whose output it is, until an activation or a sum ends that.
+        order: Position of that call in the order of execution.
+        layer: The layer whose activation it is.
+        sources: Names of the layers that feed it.
+        nonnegative: True if it is known to be ≥ 0.
+    """
+
+    axis: int | None = None
+    owner: str | None = None
+    order: int = 0
+    layer: Layer | None = None
+    sources: frozenset[str] = frozenset()
+    nonnegative: bool = False
+
+
+NOWHERE = Origin()
+
+
+class Origins:
+    """The origins of the tensors that are alive."""
+
+    def __init__(self) -> None:
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._known = WeakIdKeyDictionary()
+
+    def of(self, tensor: Tensor) -> Origin:
+        """The origin of ``tensor``; ``NOWHERE`` for one that no layer feeds."""
+        found: Origin = self._known.get(tensor, NOWHERE)
+        return found
+
+    def note(self, tensor: Tensor, origin: Origin) -> None:
+        """Remember the origin of ``tensor``."""
+        self._known[tensor] = origin
+
+    def sources(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+        """Names of all layers that feed any of ``tensors``."""
+        return frozenset().union(*(self.of(tensor).sources for tensor in tensors))
+
+    def split(self, whole: Tensor, parts: Sequence[Any]) -> None:
+        """``parts`` were cut out of ``whole``: none of them is a layer's whole output any more."""
+        origin = self.of(whole)
+        for part in parts:
+            if isinstance(part, Tensor) and origin is not NOWHERE:
+                axis = origin.axis if part.dim() == whole.dim() else None
+                self.note(part, Origin(axis, None, origin.order, None, origin.sources))
+
+    def carry(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor], out: Tensor
+    ) -> None:
+        """The function called ``name`` has turned ``tensors`` into ``out``."""
+        known = [t for t in tensors if t in self._known]
+        if not known:
+            return
+        origin = self.of(known[0])
+        axis = moved_axis(name, args[1:], kwargs, known[0], out, origin.axis)
+        peers = [t for t in tensors if t is not known[0] and not isinstance(t, nn.Parameter) and t.shape == out.shape]
+        same = not peers and axis is not None and name not in MIXERS
+        self.note(
+            out,
+            Origin(
+                axis=axis if name not in MIXERS else None,
+                owner=origin.owner if same else None,
+                order=origin.order,
+                layer=origin.layer if same else None,
+                sources=self.sources(known),
+                nonnegative=origin.nonnegative and len(known) == len(tensors) and (name in KEEPERS or "pool" in name),
+            ),
+        )
+
+
+def moved_axis(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, out: Tensor, axis: int | None
+) -> int | None:
+    """Where ``axis`` of ``x`` lies in ``out`` after the function called ``name``; ``None`` if it is gone."""
+    if axis is None:
+        return None
+    if name in MOVERS:
+        # a shape in which every axis has its own size shows where each of them went
+        probe = torch.empty(tuple(range(1, x.dim() + 1)), device="meta")
+        moved = getattr(probe, name)
+        moved = moved if isinstance(moved, Tensor) else moved(*args, **kwargs)
+        return list(moved.shape).index(axis + 1)
+    width = x.shape[axis]
+    if out.dim() == x.dim() and out.shape[axis] == width:
+        return axis
+    if out.dim() and axis == x.dim() - 1 and out.shape[-1] == width:
+        return out.dim() - 1
+    if 0 < axis < out.dim() and x.shape[: axis + 1] == out.shape[: axis + 1]:
+        return axis
+    return None
+
+
+def stored_axis(axis: int, ndim: int) -> int:
+    """-1 for the last axis, else counted from the front, so that it holds for batches of other shapes."""
+    return -1 if axis == ndim - 1 else axis
+
+
+def guessed_axis(x: Tensor) -> int:
+    """Neuron axis where nothing tells: the channel axis of images and volumes, the last axis of everything else."""
+    return 1 if x.dim() >= 4 else x.dim() - 1
+
+
+def function_name(function: Any) -> str:
+    """Name of what a ``TorchFunctionMode`` sees; ``T`` for the getter of ``Tensor.T``."""
+    name = getattr(function, "__name__", "")
+    return getattr(function.__self__, "__name__", "") if name == "__get__" else name
+
+
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among ``values``, and among their tuples and lists."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found.extend(v for v in value if isinstance(v, Tensor))
+    return found
