@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-from torch import Tensor
 
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules import LayerRule, Rule, Verdict
 from lightning_neurohealth.rules.base import FACTS
 from lightning_neurohealth.window import Past, Window
 
 MEMORY = 50
-
-
-@dataclass
-class Numbers:
-    """The measures of one window: by layer, by parameter, and of the run."""
-
-    layers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    run: dict[str, Tensor] = field(default_factory=dict)
-
-    def across(self) -> dict[str, Any]:
-        """Measure to its tensor, or to a mapping of names to tensors."""
-        by_measure: dict[str, Any] = dict(self.run)
-        for table in (self.layers, self.parameters):
-            for name, measures in table.items():
-                for measure, value in measures.items():
-                    by_measure.setdefault(measure, {})[name] = value
-        return by_measure
-
-    def of(self, layer: Layer) -> dict[str, Tensor]:
-        """The measures of one layer, its weight's among them."""
-        weight = self.parameters.get(layer.weight, {}) if layer.weight else {}
-        return {**self.run, **weight, **self.layers.get(layer.name, {})}
 
 
 @dataclass

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from lightning_neurohealth.origins import (
     stored_axis,
     tensors_in,
 )
+from lightning_neurohealth.patterns import Patterns
 
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
 
@@ -92,29 +92,6 @@ def is_owner(module: nn.Module) -> bool:
 def is_convolution(module: nn.Module) -> bool:
     """True where channels stand before space."""
     return isinstance(module, nn.modules.conv._ConvNd)
-
-
-class Patterns:
-    """Which names the user wants: glob patterns over a name or any of its ancestors."""
-
-    def __init__(self, include: Sequence[str] | None, exclude: Sequence[str] | None) -> None:
-        self.include, self.exclude = include, exclude or ()
-
-    def wanted(self, name: str) -> bool:
-        """True unless excluded or, where ``include`` is given, not included."""
-        path = name.split("#")[0]
-        return (self.include is None or _matches(path, self.include)) and not _matches(path, self.exclude)
-
-    def unmatched(self, names: Iterable[str]) -> list[str]:
-        """Patterns that fit none of ``names``."""
-        names = list(names)
-        return [p for p in [*(self.include or ()), *self.exclude] if not any(_matches(n, [p]) for n in names)]
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    parts = name.split(".")
-    paths = [".".join(parts[: i + 1]) for i in range(len(parts))]
-    return any(fnmatchcase(path, pattern) for pattern in patterns for path in paths)
 
 
 class LayerFinder:

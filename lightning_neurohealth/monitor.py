@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_neurohealth import activations
 from lightning_neurohealth.compiled import eager
-from lightning_neurohealth.diagnosis import Diagnosis, Numbers
-from lightning_neurohealth.findings import Severity
-from lightning_neurohealth.layers import Layer, LayerFinder, Patterns, is_owner
+from lightning_neurohealth.coverage import Coverage, check_watchable, silent_modules, watched_share
+from lightning_neurohealth.diagnosis import Diagnosis
+from lightning_neurohealth.layers import Layer, LayerFinder
 from lightning_neurohealth.ledger import Book, Ledger
-from lightning_neurohealth.measures import Measure
+from lightning_neurohealth.measuring import Numbers, measure_all
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.progress import Progress
-from lightning_neurohealth.report import Coverage, LayerReport, Report
+from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings
 from lightning_neurohealth.signals import Signal
@@ -93,7 +93,7 @@ class Monitor:
         self.parameters = Parameters(model)
         self.run = Run(self.parameters.device)
         self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
-        self._check(model)
+        check_watchable(model, self.finder)
         self.ledger = Ledger(settings.chosen_measures.values())
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
         self.taps = Taps(model, self.finder, self)
@@ -255,41 +255,20 @@ class Monitor:
             if isinstance(subject, Layer):
                 layers.setdefault(subject.name, subject)
         numbers = self._measure(twins, layers)
+        silent = silent_modules(self.finder, self.taps.called)
         if "train_loss" in numbers.run:
             self.progress.add(numbers.run["train_loss"].tolist(), self._window_start, self._stride())
         if initial is not None:
-            self.initial = self._measure(initial, {n: layer for n, layer in layers.items() if layer in initial})
-        findings, recovered = self.diagnosis.judge(
-            window, numbers, self.initial, layers, self.parameters, self._silent()
-        )
-        worst: dict[str | None, Severity] = {}
-        for finding in findings:
-            worst[finding.layer] = max(worst.get(finding.layer, Severity.HEALTHY), finding.severity)
-        report = Report(
-            index=window.index,
-            epoch=window.epoch,
-            step=window.step,
-            steps=window.steps,
-            measured=window.measured,
-            layers={
-                name: LayerReport(
-                    name,
-                    layer.neurons,
-                    {k: v for k, v in numbers.of(layer).items() if k not in numbers.run},
-                    layer.activation,
-                    layer.function.name,
-                    layer.output,
-                    worst.get(name, Severity.HEALTHY),
-                )
-                for name, layer in layers.items()
-            },
-            run=numbers.run,
-            parameters=numbers.parameters,
+            self.initial = self._measure(initial, layers)
+        findings, recovered = self.diagnosis.judge(window, numbers, self.initial, layers, self.parameters, silent)
+        report = Report.of(
+            window,
+            numbers,
+            layers,
             findings=findings,
             recovered=recovered,
             coverage=self.coverage(),
             not_judged=dict(self.diagnosis.not_judged),
-            last=last,
             previous=self.report,
         )
         self.ledger.reset()
@@ -304,100 +283,23 @@ class Monitor:
 
     def coverage(self) -> Coverage:
         """What is watched, and what is not and why."""
-        layers = self.finder.ordered()
-        missed = {**self._silent(), **self.finder.unknown}
+        missed = {**silent_modules(self.finder, self.taps.called), **self.finder.unknown}
         if self.failure:
             missed["*"] = f"the monitor failed and watches no layers: {self.failure.strip().splitlines()[-1]}"
-        total = float(self.parameters.sizes.sum()) or 1.0
-        owners = {layer.owner for layer in layers}
-        watched = sum(
-            float(size)
-            for name, size in zip(self.parameters.names, self.parameters.sizes, strict=True)
-            if name.rpartition(".")[0] in owners
-        )
-        return Coverage(tuple(layer.name for layer in layers), missed, watched / total)
+        layers = self.finder.ordered()
+        return Coverage(tuple(layer.name for layer in layers), missed, watched_share(layers, self.parameters))
 
     # How
 
-    def _measure(self, twins: dict[Any, Book], layers: dict[str, Layer]) -> Numbers:
-        numbers = Numbers()
-        for measure in self.settings.chosen_measures.values():
-            if measure.subject == "layer":
-                for name, layer in layers.items():
-                    value = self._compute(measure, layer, twins[layer])
-                    if value is not None:
-                        numbers.layers.setdefault(name, {})[measure.name] = value
-            elif measure.subject == "parameters":
-                value = self._compute(measure, self.parameters, twins[self.parameters])
-                if value is not None:
-                    for name, number in zip(self.parameters.names, value, strict=True):
-                        numbers.parameters.setdefault(name, {})[measure.name] = number
-            else:
-                value = self._compute(measure, self.run, twins[self.run])
-                if value is not None:
-                    numbers.run[measure.name] = value
+    def _measure(self, books: Mapping[Subject, Book], layers: dict[str, Layer]) -> Numbers:
+        known = {name: layer for name, layer in layers.items() if layer in books}
+        numbers = measure_all(self.settings.chosen_measures.values(), books, known, self.parameters, self.run)
+        self.finder.unknown.update(numbers.failed)
         return numbers
-
-    def _compute(self, measure: Measure, subject: Any, book: Book) -> Tensor | None:
-        arguments: dict[str, Any] = {}
-        for signal, kind in measure.needs.items():
-            statistic = next((s for s in book[signal] if type(s) is kind), None)
-            if statistic is None or (float(statistic.rows) == 0 and measure.subject != "run"):
-                return None
-            arguments[signal.value] = statistic
-        if "subject" in measure.compute.__code__.co_varnames[: measure.compute.__code__.co_argcount]:
-            arguments["subject"] = subject
-        try:
-            return measure.compute(**arguments).clone()
-        except Exception as error:
-            self.finder.unknown[measure.name] = f"the measure failed: {error!r}"
-            return None
 
     def _stride(self) -> int:
         losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))
         return next((series.stride for series in losses), 1)
-
-    def _silent(self) -> dict[str, str]:
-        owners = {layer.owner for layer in self.finder.layers.values()}
-        called = self.taps.called
-        silent: dict[str, str] = {}
-        for name, module in self.finder.modules.items():
-            own = list(module.parameters(recurse=False))
-            if not own or name in owners or name in self.finder.unknown:
-                continue
-            if is_owner(module) and name not in called:
-                silent[name] = "never called"
-            elif not is_owner(module) and any(p.dim() >= 2 for p in own):
-                silent[name] = f"{type(module).__name__} is not a kind of layer whose neurons are watched"
-        return silent
-
-    def _check(self, model: nn.Module) -> None:
-        watchable = [
-            name
-            for name, module in self.finder.modules.items()
-            if name and (is_owner(module) or activations.from_module(module) is not None)
-        ]
-        unmatched = self.finder.patterns.unmatched(name for name in self.finder.modules if name)
-        if unmatched:
-            some = ", ".join(watchable[:8]) + (", …" if len(watchable) > 8 else "")
-            raise ValueError(
-                f"include/exclude: {', '.join(map(repr, unmatched))} matches no module of {type(model).__name__}; "
-                f"there are {some or 'none that can be watched'}"
-            )
-        if not any(self.finder.patterns.wanted(name) for name in watchable) and not self.parameters.names:
-            raise ValueError(
-                f"{type(model).__name__} has nothing to watch: no Linear, convolution or activation module, no "
-                "parameter"
-            )
-        if not any(self.finder.patterns.wanted(name) for name in watchable):
-            raise ValueError(
-                f"{type(model).__name__} has no layer to watch: "
-                + (
-                    "include and exclude leave none"
-                    if watchable
-                    else "it has no Linear, convolution or activation module"
-                )
-            )
 
     def _failed(self, error: BaseException) -> None:
         # windows still close: other ranks would wait for this one

@@ -11,24 +11,13 @@ from typing import Any
 from rich.console import Console, RenderableType
 from torch import Tensor
 
+from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.measuring import Numbers
+from lightning_neurohealth.window import Window
 
 __all__ = ["Coverage", "Finding", "LayerReport", "Report", "Severity"]
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What was watched, and what was not and why.
-
-    Attributes:
-        watched: Layers, in the order of execution.
-        missed: Names of modules and measures that could not be seen, each with the reason.
-        parameters: Share of the model's parameters that belong to watched layers.
-    """
-
-    watched: tuple[str, ...] = ()
-    missed: Mapping[str, str] = field(default_factory=dict)
-    parameters: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +89,36 @@ class Report(Mapping[str, LayerReport]):
     not_judged: Mapping[str, str] = field(default_factory=dict)
     last: bool = False
     previous: Report | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, window: Window, numbers: Numbers, layers: Mapping[str, Layer], **rest: Any) -> Report:
+        """The report of ``window``; ``rest`` are attributes as they stand above."""
+        worst: dict[str | None, Severity] = {}
+        for finding in rest["findings"]:
+            worst[finding.layer] = max(worst.get(finding.layer, Severity.HEALTHY), finding.severity)
+        return cls(
+            index=window.index,
+            epoch=window.epoch,
+            step=window.step,
+            steps=window.steps,
+            measured=window.measured,
+            last=window.last,
+            layers={
+                name: LayerReport(
+                    name,
+                    layer.neurons,
+                    {measure: value for measure, value in numbers.of(layer).items() if measure not in numbers.run},
+                    layer.activation,
+                    layer.function.name,
+                    layer.output,
+                    worst.get(name, Severity.HEALTHY),
+                )
+                for name, layer in layers.items()
+            },
+            run=numbers.run,
+            parameters=numbers.parameters,
+            **rest,
+        )
 
     def __getitem__(self, layer: str) -> LayerReport:
         try:

@@ -93,7 +93,7 @@ def verdict(report: Report) -> str:
 def place_of(finding: Finding) -> str:
     """Where, since when and what, behind the name of the condition."""
     epoch, step = finding.since
-    return f" in {printable(finding.where)}, since epoch {epoch}, step {step}: {finding.message}"
+    return f"in {printable(finding.where)}, since epoch {epoch}, step {step}: {finding.message}"
 
 
 def reasons(finding: Finding) -> list[tuple[str, str]]:
@@ -104,7 +104,7 @@ def reasons(finding: Finding) -> list[tuple[str, str]]:
 def finding_text(finding: Finding, encoding: str = "utf-8", full: bool = True) -> RenderableType:
     """A finding: what it is, and in full also why it is so and what to do."""
     title = (f"{finding.severity.name} {finding.condition}", STYLES[finding.severity])
-    what = Text.assemble(title, encodable(place_of(finding), encoding))
+    what = Text.assemble(title, " ", encodable(place_of(finding), encoding))
     grid = Table.grid(padding=(0, 1, 0, 0))
     for word, reason in reasons(finding) if full else ():
         grid.add_row(Text(f"  {word}", "bold"), Text(encodable(reason, encoding)))

@@ -28,6 +28,8 @@ class Measure(ABC):
         subject: Whom the numbers are of, as its signals say.
         level: The smallest set that has it.
         percent: True if the number is a share, shown in percent.
+        over_run: What the run shows of a parameter's measure: ``"median"`` over its matrices.
+        wants_subject: True if ``compute`` asks for the subject.
     """
 
     name: ClassVar[str]
@@ -35,6 +37,8 @@ class Measure(ABC):
     subject: ClassVar[Subject]
     level: ClassVar[Level] = "standard"
     percent: ClassVar[bool] = False
+    over_run: ClassVar[Literal["median"] | None] = None
+    wants_subject: ClassVar[bool] = False
 
     @abstractmethod
     def compute(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -50,6 +54,7 @@ class Measure(ABC):
         cls.needs = {}
         for name in parameters_of(cls.compute):
             if name == "subject":
+                cls.wants_subject = True
                 continue
             if name not in {signal.value for signal in Signal}:
                 raise unknown_name(where, name, [signal.value for signal in Signal])

@@ -1,0 +1,92 @@
+"""From statistics to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.ledger import Book
+from lightning_neurohealth.measures import Measure
+from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.statistics import Subject
+
+
+@dataclass
+class Numbers:
+    """The measures of one window: by layer, by parameter, and of the run.
+
+    Attributes:
+        failed: Measures that raised, each with the error.
+    """
+
+    layers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    run: dict[str, Tensor] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def across(self) -> dict[str, Any]:
+        """Measure to its tensor, or to a mapping of names to tensors."""
+        by_measure: dict[str, Any] = {}
+        for table in (self.layers, self.parameters):
+            for name, measures in table.items():
+                for measure, value in measures.items():
+                    by_measure.setdefault(measure, {})[name] = value
+        return {**self.run, **by_measure}
+
+    def of(self, layer: Layer) -> dict[str, Tensor]:
+        """The measures of one layer, its weight's among them."""
+        weight = self.parameters.get(layer.weight, {}) if layer.weight else {}
+        return {**self.run, **weight, **self.layers.get(layer.name, {})}
+
+
+def measure_all(
+    measures: Iterable[Measure],
+    books: Mapping[Subject, Book],
+    layers: Mapping[str, Layer],
+    parameters: Parameters,
+    run: Run,
+) -> Numbers:
+    """Every measure of every subject that has what the measure needs."""
+    numbers = Numbers()
+    for measure in measures:
+        try:
+            if measure.subject == "layer":
+                for name, layer in layers.items():
+                    value = _compute(measure, layer, books[layer])
+                    if value is not None:
+                        numbers.layers.setdefault(name, {})[measure.name] = value
+            elif measure.subject == "parameters":
+                value = _compute(measure, parameters, books[parameters])
+                if value is not None:
+                    for name, number in zip(parameters.names, value, strict=True):
+                        numbers.parameters.setdefault(name, {})[measure.name] = number
+                    if measure.over_run == "median":
+                        numbers.run[measure.name] = _median_of_matrices(value, parameters)
+            else:
+                value = _compute(measure, run, books[run])
+                if value is not None:
+                    numbers.run[measure.name] = value
+        except Exception as error:
+            numbers.failed[measure.name] = f"the measure failed: {error!r}"
+    return numbers
+
+
+def _compute(measure: Measure, subject: Subject, book: Book) -> Tensor | None:
+    arguments: dict[str, Any] = {}
+    for signal, kind in measure.needs.items():
+        statistic = next((s for s in book[signal] if type(s) is kind), None)
+        if statistic is None or (float(statistic.rows) == 0 and measure.subject != "run"):
+            return None
+        arguments[signal.value] = statistic
+    if measure.wants_subject:
+        arguments["subject"] = subject
+    return measure.compute(**arguments).clone()
+
+
+def _median_of_matrices(value: Tensor, parameters: Parameters) -> Tensor:
+    matrices = [i for i, p in enumerate(parameters.tensors) if p.dim() >= 2]
+    return value[matrices].nanmedian() if matrices else value.new_tensor(float("nan"))
