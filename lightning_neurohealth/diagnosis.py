@@ -95,7 +95,9 @@ class Diagnosis:
                 verdicts = []
                 for layer in facts["layers"].values():
                     past = [Past(w, n.of(layer)) for w, n in self._history if layer.name in n.layers]
-                    arguments = _arguments(rule, numbers.of(layer), {**facts, "layer": layer, "past": past})
+                    arguments = _arguments(
+                        rule, {**numbers.run, **numbers.of(layer)}, {**facts, "layer": layer, "past": past}
+                    )
                     verdict = None if arguments is None else rule.judge(**arguments)
                     if verdict is not None:
                         verdicts.append((layer, verdict))

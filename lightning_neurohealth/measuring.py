@@ -40,7 +40,7 @@ class Numbers:
     def of(self, layer: Layer) -> dict[str, Tensor]:
         """The measures of one layer, its weight's among them."""
         weight = self.parameters.get(layer.weight, {}) if layer.weight else {}
-        return {**self.run, **weight, **self.layers.get(layer.name, {})}
+        return {**weight, **self.layers.get(layer.name, {})}
 
 
 def measure_all(

@@ -261,7 +261,7 @@ class Monitor:
         if initial is not None:
             self.initial = self._measure(initial, layers)
         findings, recovered = self.diagnosis.judge(window, numbers, self.initial, layers, self.parameters, silent)
-        report = Report.of(
+        report = Report.from_window(
             window,
             numbers,
             layers,

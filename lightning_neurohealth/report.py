@@ -91,7 +91,7 @@ class Report(Mapping[str, LayerReport]):
     previous: Report | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, window: Window, numbers: Numbers, layers: Mapping[str, Layer], **rest: Any) -> Report:
+    def from_window(cls, window: Window, numbers: Numbers, layers: Mapping[str, Layer], **rest: Any) -> Report:
         """The report of ``window``; ``rest`` are attributes as they stand above."""
         worst: dict[str | None, Severity] = {}
         for finding in rest["findings"]:
@@ -107,7 +107,7 @@ class Report(Mapping[str, LayerReport]):
                 name: LayerReport(
                     name,
                     layer.neurons,
-                    {measure: value for measure, value in numbers.of(layer).items() if measure not in numbers.run},
+                    numbers.of(layer),
                     layer.activation,
                     layer.function.name,
                     layer.output,
