@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from lightning_neurohealth import activations
-from lightning_neurohealth.layers import Layer, LayerFinder, is_owner
+from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.parameters import Parameters
 
 

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import Coverage, check_watchable, silent_modules, watched_share
 from lightning_neurohealth.diagnosis import Diagnosis
-from lightning_neurohealth.layers import Layer, LayerFinder
+from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
 from lightning_neurohealth.measuring import Numbers, measure_all
 from lightning_neurohealth.parameter_taps import ParameterTaps

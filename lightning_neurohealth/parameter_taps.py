@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_neurohealth.layers import Layer, LayerFinder
+from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Receiver

@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.layers import Layer, LayerFinder, is_owner
+from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics import Subject
 
@@ -219,6 +221,8 @@ class Taps:
 
     def _owner_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
         self.called.add(name)
+        out = out[0] if isinstance(out, tuple) and out else out  # of an RNN: what follows is its state
+        out = getattr(out, "data", out) if isinstance(out, PackedSequence) else out
         if isinstance(out, Tensor):
             layer = self.finder.produced(module, name, inputs, out)
             if layer is not None:

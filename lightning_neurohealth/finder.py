@@ -1,0 +1,230 @@
+"""Finds the layers of a running model: which module owns the weight, which activation follows, where the neurons lie.
+
+The finder is told of every call while a step runs (by :mod:`lightning_neurohealth.taps`) and follows tensors from the
+module that wrote them to the activation that reads them, through norms, dropout, reshapes and permutations. Shape alone
+does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the producer does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_neurohealth.activations import IDENTITY, Activation
+from lightning_neurohealth.layers import Layer, clean_name, is_owner, know_weight, neuron_axis, own_function
+from lightning_neurohealth.origins import (
+    CONVOLUTIONS,
+    MULTIPLICATIONS,
+    NOWHERE,
+    PRODUCTS,
+    Origin,
+    Origins,
+    function_name,
+    guessed_axis,
+    stored_axis,
+    tensors_in,
+)
+from lightning_neurohealth.patterns import Patterns
+
+
+class LayerFinder:
+    """Follows one model's tensors and keeps the layers that it has found, in the order of execution.
+
+    While ``tracing``, origins are followed and layers are made; afterwards a table of calls answers, until a call comes
+    that it does not know. Activations that are plain functions have no module to hook, so a model that uses them is
+    traced at every measured step.
+    """
+
+    def __init__(self, model: nn.Module, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.modules = {clean_name(name): module for name, module in model.named_modules()}
+        self.layers: dict[str, Layer] = {}
+        self.tracing = True
+        self.functional = False
+        self.unknown: dict[str, str] = {}
+        self._retrace = False
+        self._sites: dict[str, Layer | None] = {}
+        self._origins = Origins()
+        self._counts: dict[str, Counter[str]] = {}
+        self._owned: dict[int, str] = {}
+        for name, module in self.modules.items():
+            for parameter in module.parameters(recurse=False):
+                if not is_owner(module) and parameter.dim() >= 2:
+                    self._owned[id(parameter)] = name
+        self._inputs: dict[str, tuple[str | None, bool]] = {}
+        self._order = 0
+
+    def begin_step(self) -> None:
+        """Forget the tensors of the last step."""
+        self._origins.clear()
+        self._counts = {}
+        self._order = 0
+
+    def end_step(self) -> None:
+        """Stop tracing once a whole step was seen and the table knows it all."""
+        self._origins.clear()
+        self.tracing = self.functional or self._retrace or not self.layers
+        self._retrace = False
+
+    def enter(self, child: str) -> None:
+        """A composite child of the root is called: its modules' calls count from one."""
+        self._counts.pop(child, None)
+
+    def numbered(self, name: str) -> str:
+        """``name`` for its first call within one forward, ``name#2`` for its second."""
+        counts = self._counts.setdefault(name.split(".")[0], Counter())
+        counts[name] += 1
+        return name if counts[name] == 1 else f"{name}#{counts[name]}"
+
+    def ordered(self) -> list[Layer]:
+        """All layers in the order of execution."""
+        return sorted(self.layers.values(), key=lambda layer: layer.order)
+
+    # Calls of modules
+
+    def produced(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Tensor) -> Layer | None:
+        """A module with a weight has written ``out``; gives the layer to measure there, if any."""
+        call = self.numbered(name)
+        if not self.tracing:
+            return self._known(call)
+        return self._produce(call, name, neuron_axis(module, out), inputs, out, own_function(module))
+
+    def activated(self, name: str, function: Activation, z: Tensor | None) -> Layer | None:
+        """An activation module is about to read ``z``; gives its layer."""
+        call = self.numbered(name)
+        if not self.tracing:
+            return self._known(call)
+        layer = None if z is None else self._activate(call, name, function, z)
+        self._sites[call] = layer
+        return layer
+
+    def leave(self, layer: Layer | None, a: Tensor) -> None:
+        """``a`` is the activation of ``layer``."""
+        if self.tracing and layer is not None:
+            lower = layer.function.lower
+            self._origins.note(
+                a,
+                Origin(
+                    axis=layer.axis % a.dim(),
+                    order=layer.order,
+                    layer=layer,
+                    sources=frozenset({layer.name}),
+                    nonnegative=lower is not None and lower >= 0,
+                ),
+            )
+
+    # Calls of functions
+
+    def function_activated(self, caller: str, function: Activation, z: Tensor) -> Layer | None:
+        """A plain function is about to be applied to ``z`` within the module ``caller``."""
+        self.functional = True
+        name = f"{caller}.{function.name}" if caller else function.name
+        return self._activate(self.numbered(name), function.name, function, z)
+
+    def function_called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Layer | None:
+        """Some other function has run: carry origins over, and find weights that are used without a module."""
+        tensors = tensors_in((*args, *kwargs.values()))
+        if not isinstance(out, Tensor):
+            if isinstance(out, (tuple, list)) and tensors:
+                self._origins.split(tensors[0], out)
+            return None
+        name = function_name(function)
+        if name in PRODUCTS or name in CONVOLUTIONS:
+            owner = next((self._owned[id(t)] for t in tensors if id(t) in self._owned), None)
+            axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
+            if owner is not None:
+                self.functional = True
+                return self._produce(self.numbered(owner or "root"), owner, axis, tuple(tensors), out)
+            self._origins.note(out, Origin(axis=axis, sources=self._origins.sources(tensors)))
+            return None
+        if name in MULTIPLICATIONS:
+            self._find_gates(tensors)
+        self._origins.carry(name, args, kwargs, tensors, out)
+        return None
+
+    # How
+
+    def _known(self, call: str) -> Layer | None:
+        try:
+            return self._sites[call]
+        except KeyError:
+            self._retrace = True
+            return None
+
+    def _produce(
+        self,
+        call: str,
+        owner: str,
+        axis: int,
+        inputs: tuple[Any, ...],
+        out: Tensor,
+        function: Activation = IDENTITY,
+    ) -> Layer | None:
+        self._order += 1
+        read = tensors_in(inputs)
+        for source in self._sources(read):
+            source.output = False
+        origin = self._origins.of(read[0]) if read else NOWHERE
+        self._inputs[call] = (origin.layer.name if origin.layer else None, origin.nonnegative)
+        self._origins.note(out, Origin(axis, call, self._order, None, frozenset({call})))
+        if call in self._sites and self._sites[call] is None:
+            return None
+        known = self.layers.get(call)
+        if known is not None and known.activation is not None and function.linear:
+            return None
+        activation = None if function.linear else function.name
+        layer = self._register(
+            Layer(call, out.shape[axis], stored_axis(axis, out.dim()), out.device, function, activation), owner
+        )
+        self._sites[call] = layer
+        return layer
+
+    def _activate(self, call: str, activation: str, function: Activation, z: Tensor) -> Layer | None:
+        origin = self._origins.of(z)
+        axis = guessed_axis(z) if origin.axis is None else origin.axis
+        owner = origin.owner
+        taken = self.layers.get(owner) if owner else None
+        if taken is not None and taken.activation not in (None, activation):
+            owner = None
+        if owner is None:
+            self._order += 1
+        if taken is not None and taken.activation is None and owner is not None:
+            taken.superseded = True
+            del self.layers[owner]
+            self._sites[owner] = None
+        layer = Layer(owner or call, z.shape[axis], stored_axis(axis, z.dim()), z.device, function, activation)
+        layer.order = origin.order if owner else self._order
+        return self._register(layer, owner.split("#")[0] if owner else None)
+
+    def _register(self, layer: Layer, owner: str | None) -> Layer | None:
+        if not self.patterns.wanted(layer.name):
+            self.unknown[layer.name] = "excluded"
+            return None
+        known = self.layers.get(layer.name)
+        if known is not None:
+            if known.neurons != layer.neurons:
+                self.unknown[layer.name] = f"changes its width from {known.neurons} to {layer.neurons}"
+                return None
+            known.axis = layer.axis
+            return known
+        layer.order = layer.order or self._order
+        layer.owner = owner
+        if owner is not None:
+            know_weight(layer, owner, self.modules.get(owner))
+            layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
+        self.layers[layer.name] = layer
+        return layer
+
+    def _sources(self, tensors: Iterable[Tensor]) -> list[Layer]:
+        return [self.layers[name] for name in self._origins.sources(tensors) if name in self.layers]
+
+    def _find_gates(self, tensors: list[Tensor]) -> None:
+        factors = [t for t in tensors if t.dim() > 0 and not isinstance(t, nn.Parameter)]
+        if len(factors) >= 2:
+            for factor in factors:
+                layer = self._origins.of(factor).layer
+                if layer is not None:
+                    layer.gate = True
