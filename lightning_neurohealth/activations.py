@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.init import calculate_gain
 
+from lightning_neurohealth import derivatives
+
 __all__ = ["IDENTITY", "Activation", "from_function", "from_module", "register"]
 
 
@@ -66,68 +68,6 @@ class Activation:
         return low, high
 
 
-# Derivatives. Module-level functions, so that an Activation can be pickled. They are called while a TorchFunctionMode
-# looks for activations: what would look like one is called as `torch.ops.aten`, which `from_function` does not know.
-
-
-def _aten(backward: str, z: Tensor, **parameters: Any) -> Tensor:
-    """f'(z) by autograd's own kernel: one pass, exact at kinks, several times cheaper than `torch.where` on CPU."""
-    ones = z.clamp(1, 1)  # NaN where z is
-    slope: Tensor = getattr(torch.ops.aten, backward)(ones, z, **parameters)
-    return slope * ones  # some kernels turn NaN into 0
-
-
-def _relu_slope(z: Tensor) -> Tensor:
-    return z.clamp(0, 1).ceil()  # (z > 0) that keeps NaN and the dtype
-
-
-def _relu_squared_slope(z: Tensor) -> Tensor:
-    return 2 * z.clamp(0, math.inf)
-
-
-def _elu_slope(z: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
-    ones = z.clamp(1, 1)
-    slope: Tensor = torch.ops.aten.elu_backward(ones, alpha, scale, input_scale, False, z)
-    return slope * ones
-
-
-def _sigmoid_slope(z: Tensor, scale: float = 1.0) -> Tensor:
-    # even; on the negative side nothing cancels, so that bfloat16 keeps small slopes
-    a: Tensor = torch.ops.aten.sigmoid(-scale * z.abs())
-    return torch.addcmul(a, a, a, value=-1)
-
-
-def _tanh_slope(z: Tensor) -> Tensor:
-    return 4 * _sigmoid_slope(z, 2.0)  # tanh z = 2 sigmoid(2 z) - 1, and sigmoid is the faster kernel
-
-
-def _log_sigmoid_slope(z: Tensor) -> Tensor:
-    slope: Tensor = torch.ops.aten.sigmoid(-z)
-    return slope
-
-
-def _softsign_slope(z: Tensor) -> Tensor:
-    return (z.abs() + 1).reciprocal().square()
-
-
-def _quick_gelu_slope(z: Tensor) -> Tensor:
-    return _aten("silu_backward", 1.702 * z.clamp(-100, 100))  # clamped: float16 must not overflow
-
-
-def _clipped_gelu_slope(z: Tensor, minimum: float, maximum: float) -> Tensor:
-    a: Tensor = torch.ops.aten.gelu(z)
-    return _aten("gelu_backward", z) * ((a >= minimum) & (a <= maximum))
-
-
-def _prelu_slope(source: nn.Module | Tensor, z: Tensor) -> Tensor:
-    weight: Any = source.weight if isinstance(source, nn.Module) else source
-    weight = weight.detach().to(z.dtype)
-    # slopes that belong to another axis than the neurons': their mean
-    weight = weight.reshape(-1, 1) if weight.numel() in (1, z.shape[1]) else weight.mean()
-    on = _relu_slope(z)
-    return torch.addcmul(on, 1 - on, weight)
-
-
 # Factories: the parameters of one call (without the input) -> Activation.
 
 _Factory = Callable[..., Activation | None]
@@ -163,29 +103,29 @@ def _fixed(factory: Callable[..., Activation]) -> _Factory:
     return build
 
 
-_relu = _fixed(partial(_he, "relu", _relu_slope, dead_values=(0.0,), lower=0.0))
+_relu = _fixed(partial(_he, "relu", derivatives.relu_slope, dead_values=(0.0,), lower=0.0))
 # Primer (So et al. 2021): f' grows without bound, so that tails and peak are ReLU's
-_square = partial(_he, "relu_squared", _relu_squared_slope, tails=(0.0, math.inf), peak=1.0)
+_square = partial(_he, "relu_squared", derivatives.relu_squared_slope, tails=(0.0, math.inf), peak=1.0)
 _relu_squared = _fixed(partial(_square, dead_values=(0.0,), lower=0.0))
-_silu = _fixed(partial(_he, "silu", partial(_aten, "silu_backward"), lower=-0.278464542761))
-_quick_gelu = _fixed(partial(_he, "quick_gelu", _quick_gelu_slope, lower=-0.278464542761 / 1.702))
-_mish = _fixed(partial(_he, "mish", partial(_aten, "mish_backward"), lower=-0.308843413016))
+_silu = _fixed(partial(_he, "silu", partial(derivatives.aten, "silu_backward"), lower=-0.278464542761))
+_quick_gelu = _fixed(partial(_he, "quick_gelu", derivatives.quick_gelu_slope, lower=-0.278464542761 / 1.702))
+_mish = _fixed(partial(_he, "mish", partial(derivatives.aten, "mish_backward"), lower=-0.308843413016))
 _tanh_known: dict[str, Any] = {"lower": -1.0, "upper": 1.0, "tails": (-2.5, 2.5), "gain": calculate_gain("tanh")}
-_tanh = _fixed(partial(_activation, "tanh", _tanh_slope, **_tanh_known))
-_sigmoid = _fixed(partial(_activation, "sigmoid", _sigmoid_slope, lower=0.0, upper=1.0, tails=(-5.0, 5.0)))
-_log_sigmoid = _fixed(partial(_activation, "log_sigmoid", _log_sigmoid_slope, upper=0.0))
-_softsign = _fixed(partial(_activation, "softsign", _softsign_slope, lower=-1.0, upper=1.0))
-_hardsigmoid_slope = partial(_aten, "hardsigmoid_backward")
+_tanh = _fixed(partial(_activation, "tanh", derivatives.tanh_slope, **_tanh_known))
+_sigmoid = _fixed(partial(_activation, "sigmoid", derivatives.sigmoid_slope, lower=0.0, upper=1.0, tails=(-5.0, 5.0)))
+_log_sigmoid = _fixed(partial(_activation, "log_sigmoid", derivatives.log_sigmoid_slope, upper=0.0))
+_softsign = _fixed(partial(_activation, "softsign", derivatives.softsign_slope, lower=-1.0, upper=1.0))
+_hardsigmoid_slope = partial(derivatives.aten, "hardsigmoid_backward")
 _hardsigmoid_known: dict[str, Any] = {"lower": 0.0, "upper": 1.0, "dead_values": (0.0, 1.0)}
 _hardsigmoid = _fixed(partial(_activation, "hardsigmoid", _hardsigmoid_slope, **_hardsigmoid_known))
-_hardswish_slope = partial(_aten, "hardswish_backward")
+_hardswish_slope = partial(derivatives.aten, "hardswish_backward")
 _hardswish_known: dict[str, Any] = {"lower": -0.375, "dead_values": (0.0,), "tails": (-3.0, math.inf), "peak": 1.5}
 _hardswish = _fixed(partial(_he, "hardswish", _hardswish_slope, **_hardswish_known))
 
 
 @_fixed
 def _leaky_relu(negative_slope: float = 0.01, name: str = "leaky_relu") -> Activation:
-    derivative = partial(_aten, "leaky_relu_backward", negative_slope=negative_slope, self_is_result=False)
+    derivative = partial(derivatives.aten, "leaky_relu_backward", negative_slope=negative_slope, self_is_result=False)
     gain, lower = calculate_gain("leaky_relu", negative_slope), 0.0 if negative_slope <= 0 else None
     return _he(name, derivative, gain=gain, lower=lower, dead_values=(0.0,) if negative_slope == 0 else ())
 
@@ -196,13 +136,13 @@ def _rrelu(lower: float = 1 / 8, upper: float = 1 / 3, *_: Any, **__: Any) -> Ac
 
 
 def _prelu(weight: nn.Module | Tensor, initial_slope: float = 0.25) -> Activation:
-    derivative = partial(_prelu_slope, weight if isinstance(weight, nn.Module) else weight.detach())
+    derivative = partial(derivatives.prelu_slope, weight if isinstance(weight, nn.Module) else weight.detach())
     return Activation("prelu", derivative, init="he", gain=calculate_gain("leaky_relu", initial_slope))
 
 
 @_fixed
 def _elu(alpha: float = 1.0, input_scale: float = 1.0, name: str = "elu") -> Activation:
-    derivative = partial(_elu_slope, alpha=alpha, scale=1.0, input_scale=input_scale)
+    derivative = partial(derivatives.elu_slope, alpha=alpha, scale=1.0, input_scale=input_scale)
     dead_values = (0.0,) if alpha == 0 else ()
     return _he(name, derivative, unit=1 / input_scale, lower=min(-alpha, 0.0), dead_values=dead_values)
 
@@ -215,13 +155,13 @@ def _celu(alpha: float = 1.0) -> Activation | None:
 def _selu() -> Activation:
     # LeCun with gain 1 is what makes it self-normalising (Klambauer et al. 2017); calculate_gain's 3/4 gives that up
     alpha, scale = 1.6732632423543772, 1.0507009873554805
-    derivative = partial(_elu_slope, alpha=alpha, scale=scale, input_scale=1.0)
+    derivative = partial(derivatives.elu_slope, alpha=alpha, scale=scale, input_scale=1.0)
     return _activation("selu", derivative, lower=-alpha * scale, init="lecun")
 
 
 @_fixed
 def _gelu(approximate: str = "none") -> Activation:
-    derivative = partial(_aten, "gelu_backward", approximate=approximate)
+    derivative = partial(derivatives.aten, "gelu_backward", approximate=approximate)
     name, lower = ("gelu_tanh", -0.170040750571) if approximate == "tanh" else ("gelu", -0.169971207479)
     return _he(name, derivative, lower=lower)
 
@@ -231,7 +171,7 @@ _gelu_tanh = partial(_gelu, "tanh")
 
 @_fixed
 def _clipped_gelu(minimum: float, maximum: float) -> Activation:
-    derivative = partial(_clipped_gelu_slope, minimum=minimum, maximum=maximum)
+    derivative = partial(derivatives.clipped_gelu_slope, minimum=minimum, maximum=maximum)
     lower, upper = max(float(minimum), -0.169971207479), float(maximum)
     dead_values = (lower, upper) if lower == minimum else (upper,)
     return _he("clipped_gelu", derivative, lower=lower, upper=upper, dead_values=dead_values)
@@ -243,14 +183,14 @@ def _swish(module: nn.Module) -> Activation | None:
 
 @_fixed
 def _softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
-    derivative = partial(_aten, "softplus_backward", beta=beta, threshold=threshold)
+    derivative = partial(derivatives.aten, "softplus_backward", beta=beta, threshold=threshold)
     return _he("softplus", derivative, unit=1 / beta, lower=0.0)
 
 
 @_fixed
 def _hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Activation:
     ends = (float(min_val), float(max_val))
-    derivative = partial(_aten, "hardtanh_backward", min_val=ends[0], max_val=ends[1])
+    derivative = partial(derivatives.aten, "hardtanh_backward", min_val=ends[0], max_val=ends[1])
     build = _he if min_val == 0 else _activation  # from 0 on, it is a capped ReLU
     name = "relu6" if ends == (0.0, 6.0) else "hardtanh"
     return build(name, derivative, lower=ends[0], upper=ends[1], dead_values=ends, tails=ends, peak=1.0)
@@ -262,12 +202,12 @@ _relu6 = partial(_hardtanh, 0.0, 6.0)
 @_fixed
 def _shrink(name: str, lambd: float = 0.5) -> Activation:
     # dead in the middle, not at an end: the rule on dead neurons applies all the same
-    return _activation(name, partial(_aten, f"{name}_backward", lambd=lambd), dead_values=(0.0,))
+    return _activation(name, partial(derivatives.aten, f"{name}_backward", lambd=lambd), dead_values=(0.0,))
 
 
 @_fixed
 def _threshold(threshold: float, value: float) -> Activation:
-    derivative = partial(_aten, "threshold_backward", threshold=threshold)
+    derivative = partial(derivatives.aten, "threshold_backward", threshold=threshold)
     lower, tails = float(min(threshold, value)), (float(threshold), math.inf)
     return _he("threshold", derivative, lower=lower, dead_values=(float(value),), tails=tails, peak=1.0)
 
