@@ -77,7 +77,7 @@ class NeuronHealth(Callback):
         self.reports: list[Report] = []
         self._monitor: Monitor | None = None
         self._open_sinks: list[Sink] = []
-        self._global_step = 0
+        self._global_step = self._epoch = 0
         self._backward_seen = False
 
     @property
@@ -89,10 +89,8 @@ class NeuronHealth(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(None)
-        monitor = Monitor.of(pl_module, self.settings)
-        length = trainer.num_training_batches
-        if math.isfinite(length) and length:
-            monitor.epoch_steps = max(1, math.ceil(length / trainer.accumulate_grad_batches))
+        # under DDP the wrapper calls the root for training_step, with the batch
+        monitor = Monitor.of(pl_module, self.settings, hook_root=False)
         monitor.progress.adversarial = len(trainer.optimizers) > 1
         monitor.parameters.know_optimizers(trainer.optimizers)
         self._monitor, self.reports = monitor, monitor.reports
@@ -100,6 +98,11 @@ class NeuronHealth(Callback):
         self._backward_seen = False
         monitor.taps.backward = not pl_module.automatic_optimization
         self._open(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        length = trainer.num_training_batches
+        if self._monitor is not None and math.isfinite(length) and length:
+            self._monitor.epoch_steps = max(1, math.ceil(length / trainer.accumulate_grad_batches))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._monitor is not None:
@@ -111,6 +114,7 @@ class NeuronHealth(Callback):
         if monitor is None:
             return
         self._backward_seen = True
+        monitor.taps.follow(functions=False)
         monitor.taps.backward = True
         if monitor.measuring:
             monitor.gradient_scale = _gradient_scale(trainer)
@@ -120,11 +124,16 @@ class NeuronHealth(Callback):
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None:
             self._monitor.taps.backward = False
+            self._monitor.taps.new_forward()
+            if not pl_module.automatic_optimization:
+                self._monitor.taps.follow(functions=True)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        if self._monitor is not None:
+        if self._monitor is not None and self._monitor.measuring:
+            if _overflowed(trainer, pl_module):
+                self._monitor.skip_gradients()
             several = len(trainer.optimizers) > 1
             self._monitor.before_update(optimizer if several else None)
 
@@ -140,13 +149,14 @@ class NeuronHealth(Callback):
             monitor.record_loss(outputs["loss"] * trainer.accumulate_grad_batches)
         if automatic and trainer.global_step == self._global_step:
             return  # gradients are still being accumulated
-        self._global_step = trainer.global_step
+        self._global_step, self._epoch = trainer.global_step, trainer.current_epoch
         monitor.end_step(stepped=True)
         if not automatic and not self._backward_seen:
             monitor.taps.backward = True
         window = self.settings.window
         if window != "epoch" and monitor.window_steps >= window:
-            self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last=False)
+            last = trainer.is_last_batch and _is_last_epoch(trainer)
+            self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last or _steps_are_over(trainer))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None and not trainer.sanity_checking:
@@ -156,7 +166,9 @@ class NeuronHealth(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.settings.window == "epoch":
-            self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last=_is_last_epoch(trainer))
+            # Lightning logs what it reduces over the epoch at the step that has just ended
+            step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+            self._close(trainer, step, last=_is_last_epoch(trainer) or _steps_are_over(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None:
@@ -181,9 +193,7 @@ class NeuronHealth(Callback):
         if monitor is None:
             return
         before = monitor.report
-        report = monitor.close(
-            trainer.current_epoch, trainer.global_step, learning_rate=_learning_rate(trainer), last=last
-        )
+        report = monitor.close(self._epoch, trainer.global_step, learning_rate=_learning_rate(trainer), last=last)
         if report is None:
             return
         trainer.callback_metrics.update(
@@ -258,12 +268,21 @@ def _learning_rate(trainer: Trainer) -> float:
 
 
 def _is_last_epoch(trainer: Trainer) -> bool:
-    epochs, steps = trainer.max_epochs, trainer.max_steps
-    return (
-        trainer.should_stop
-        or (epochs is not None and epochs != -1 and trainer.current_epoch + 1 >= epochs)
-        or (steps != -1 and trainer.global_step >= steps)
-    )
+    epochs = trainer.max_epochs
+    return trainer.should_stop or (epochs is not None and epochs != -1 and trainer.current_epoch + 1 >= epochs)
+
+
+def _steps_are_over(trainer: Trainer) -> bool:
+    return trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+
+
+def _overflowed(trainer: Trainer, pl_module: LightningModule) -> bool:
+    """True if a GradScaler will skip this step; it looks at the gradients and waits for the device itself."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not scaler.is_enabled():
+        return False
+    gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+    return bool(gradients) and not bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
 
 
 def _echo(trainer: Trainer) -> Callable[[Any], None]:

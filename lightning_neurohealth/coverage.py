@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.finder import LayerFinder
@@ -33,7 +34,7 @@ def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
     owners = {layer.owner for layer in finder.layers.values()}
     silent: dict[str, str] = {}
     for name, module in finder.modules.items():
-        matrices = [n for n, p in module.named_parameters(recurse=False) if p.dim() >= 2]
+        matrices = [n for n, p in module.named_parameters(recurse=False) if not is_lazy(p) and p.dim() >= 2]
         if not matrices or name in owners or name in finder.unknown:
             continue
         if not is_owner(module):

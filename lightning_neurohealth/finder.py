@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.layers import Layer, clean_name, is_owner, know_weight, neuron_axis, own_function
@@ -29,6 +30,9 @@ from lightning_neurohealth.origins import (
 )
 from lightning_neurohealth.patterns import Patterns
 
+PATIENCE = 100
+"""Measured steps that are traced for the sake of calls that do not come again."""
+
 
 class LayerFinder:
     """Follows one model's tensors and keeps the layers that it has found, in the order of execution.
@@ -43,17 +47,29 @@ class LayerFinder:
         self.modules = {clean_name(name): module for name, module in model.named_modules()}
         self.layers: dict[str, Layer] = {}
         self.tracing = True
-        self.functional = False
+        self._functions: dict[str, Layer] = {}
+        self._weights_used = False
+        self._arithmetic: set[str] = set()
+        self._outside: set[str] = set()
+        self._replaced: dict[str, Layer] = {}
         self.unknown: dict[str, str] = {}
-        self._retrace = False
+        self._missed: set[str] = set()
+        self._seen: set[str] = set()
+        self._watchable = {
+            name for name, module in self.modules.items() if name and patterns.wanted(name) and is_owner(module)
+        }
+        self._patience = PATIENCE
         self._sites: dict[str, Layer | None] = {}
         self._origins = Origins()
         self._counts: dict[str, Counter[str]] = {}
-        self._owned: dict[int, str] = {}
-        for name, module in self.modules.items():
-            for parameter in module.parameters(recurse=False):
-                if not is_owner(module) and parameter.dim() >= 2:
-                    self._owned[id(parameter)] = name
+        self._names = {id(p): clean_name(name) for name, p in model.named_parameters()}
+        owners = {id(p) for module in self.modules.values() if is_owner(module) for p in module.parameters()}
+        self._owned = {
+            id(p): name
+            for name, module in self.modules.items()
+            for p in module.parameters(recurse=False)
+            if id(p) not in owners and not is_lazy(p) and p.dim() >= 2
+        }
         self._inputs: dict[str, tuple[str | None, bool]] = {}
         self._order = 0
 
@@ -66,8 +82,19 @@ class LayerFinder:
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
-        self.tracing = self.functional or self._retrace or not self.layers
-        self._retrace = False
+        if self.tracing:
+            self._drop_arithmetic()
+        self._missed -= self._sites.keys()
+        self._seen |= {call.split("#")[0] for call in self._sites}
+        waiting = bool(self._missed) or not self._watchable <= self._seen
+        if self.tracing and waiting:
+            self._patience -= 1  # what is never called must not keep the tracing on
+        functional = bool(self._functions) or self._weights_used
+        self.tracing = functional or not self.layers or (waiting and self._patience > 0)
+
+    def new_forward(self) -> None:
+        """The model is called anew: calls count from one."""
+        self._counts.clear()
 
     def enter(self, child: str) -> None:
         """A composite child of the root is called: its modules' calls count from one."""
@@ -118,11 +145,18 @@ class LayerFinder:
 
     # Calls of functions
 
-    def function_activated(self, caller: str, function: Activation, z: Tensor) -> Layer | None:
-        """A plain function is about to be applied to ``z`` within the module ``caller``."""
-        self.functional = True
-        name = f"{caller}.{function.name}" if caller else function.name
-        return self._activate(self.numbered(name), function.name, function, z)
+    def function_activated(self, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
+        """A plain function is about to be applied to ``z`` within the module ``caller``; ``None`` if within none."""
+        call = self.numbered(f"{caller}.{function.name}" if caller else function.name)
+        if call in self._arithmetic:
+            return None
+        layer = self._activate(call, function.name, function, z)
+        module = None if caller is None else self.modules.get(caller)
+        if layer is not None:
+            self._functions[call] = layer
+            if module is None or not any(True for _ in module.parameters()):
+                self._outside.add(call)
+        return layer
 
     def function_called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Layer | None:
         """Some other function has run: carry origins over, and find weights that are used without a module."""
@@ -136,7 +170,7 @@ class LayerFinder:
             owner = next((self._owned[id(t)] for t in tensors if id(t) in self._owned), None)
             axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
             if owner is not None:
-                self.functional = True
+                self._weights_used = True
                 return self._produce(self.numbered(owner or "root"), owner, axis, tuple(tensors), out)
             self._origins.note(out, Origin(axis=axis, sources=self._origins.sources(tensors)))
             return None
@@ -147,11 +181,26 @@ class LayerFinder:
 
     # How
 
+    def _drop_arithmetic(self) -> None:
+        """A function outside all modules with weights, whose result no weight reads, is the arithmetic of a loss."""
+        for call in self._outside & self._functions.keys():
+            layer = self._functions[call]
+            if layer.output:
+                layer.superseded = True
+                self.layers.pop(layer.name, None)
+                self._arithmetic.add(call)
+                del self._functions[call]
+                linear = self._replaced.get(layer.name)
+                if linear is not None:
+                    linear.superseded = False
+                    self.layers[linear.name] = self._sites[linear.name] = linear
+        self._outside.clear()
+
     def _known(self, call: str) -> Layer | None:
         try:
             return self._sites[call]
         except KeyError:
-            self._retrace = True
+            self._missed.add(call)
             return None
 
     def _produce(
@@ -191,8 +240,11 @@ class LayerFinder:
             owner = None
         if owner is None:
             self._order += 1
+            for source in self._sources([z]):
+                source.output = False
         if taken is not None and taken.activation is None and owner is not None:
             taken.superseded = True
+            self._replaced[owner] = taken
             del self.layers[owner]
             self._sites[owner] = None
         layer = Layer(owner or call, z.shape[axis], stored_axis(axis, z.dim()), z.device, function, activation)
@@ -208,12 +260,12 @@ class LayerFinder:
             if known.neurons != layer.neurons:
                 self.unknown[layer.name] = f"changes its width from {known.neurons} to {layer.neurons}"
                 return None
-            known.axis = layer.axis
+            known.axis, known.order = layer.axis, layer.order or self._order
             return known
         layer.order = layer.order or self._order
         layer.owner = owner
         if owner is not None:
-            know_weight(layer, owner, self.modules.get(owner))
+            know_weight(layer, owner, self.modules.get(owner), self._names)
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
         self.layers[layer.name] = layer
         return layer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,20 @@ WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoi
 def clean_name(name: str) -> str:
     """Name of a module or parameter as the user wrote it, without what compilers and wrappers put in between."""
     return WRAPPERS.sub("", name).rstrip(".")
+
+
+class Subject(Protocol):
+    """What a statistic is of: a layer, the table of parameters, or the run."""
+
+    name: str
+
+    @property
+    def neurons(self) -> int:
+        """How many numbers a statistic keeps."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the statistics live."""
 
 
 @dataclass(eq=False)
@@ -88,8 +103,8 @@ def own_function(module: nn.Module) -> Activation:
     return (activations.from_module(kind) if kind is not None else None) or IDENTITY
 
 
-def know_weight(layer: Layer, owner: str, module: nn.Module | None) -> None:
-    """Note the weight of ``layer``: its name, along which axis its neurons lie, and its fans."""
+def know_weight(layer: Layer, owner: str, module: nn.Module | None, names: dict[int, str]) -> None:
+    """Note the weight of ``layer``: its name (of tied ones the first), along which axis its neurons lie, its fans."""
     if module is None:
         return
     own = {clean_name(name): p for name, p in module.named_parameters() if p.dim() >= 2}
@@ -97,7 +112,7 @@ def know_weight(layer: Layer, owner: str, module: nn.Module | None) -> None:
     if name is None:
         return
     weight = own[name]
-    layer.weight = f"{owner}.{name}" if owner else name
+    layer.weight = names.get(id(weight), f"{owner}.{name}" if owner else name)
     swapped = (type(module).__name__ == "Conv1D" and weight.dim() == 2) or getattr(module, "transposed", False)
     axis = 1 if swapped else 0
     if weight.shape[axis] == layer.neurons:

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth import ranks
-from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics.base import EMPTY, Kind, Partials, Statistic, Subject
+from lightning_neurohealth.statistics.base import EMPTY, Kind, Partials, Statistic
 from lightning_neurohealth.statistics.series import Series
 
 KINDS: tuple[Kind, ...] = ("sum", "min", "max")
 Book = dict[Signal, list[Statistic]]
 Entry = tuple[Statistic, str, Tensor]
+Pending = tuple[Subject, Statistic, Partials, Signal]
 SNAPSHOTS = {Signal.WEIGHT, Signal.BIAS, Signal.SLOPE_PARAMETER, Signal.PARAMETER, Signal.PARAMETER_CHANGE}
 
 
@@ -37,7 +38,7 @@ class Ledger:
                     wanted.append(statistic)
         self.books: dict[Subject, Book] = {}
         self.step = 0
-        self._pending: list[tuple[Subject, Statistic, Partials]] = []
+        self._pending: list[Pending] = []
         self._agreed: list[Subject] = []
         self._initial: dict[Kind, Tensor] = {}
         self._initial_agreed: list[Subject] = []
@@ -62,11 +63,16 @@ class Ledger:
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
         for statistic in self.open(subject, signal.subject).get(signal, ()):
-            self._pending.append((subject, statistic, statistic.partials(x, self.step)))
+            self._pending.append((subject, statistic, statistic.partials(x, self.step), signal))
 
-    def discard(self) -> None:
-        """Forget what was taken since the last commit."""
-        self._pending.clear()
+    def record(self, subject: Subject, signal: Signal, x: Tensor) -> None:
+        """Take ``x`` at once, whatever becomes of the step."""
+        for statistic in self.open(subject, signal.subject).get(signal, ()):
+            statistic.merge(statistic.partials(x, self.step))
+
+    def discard(self, signals: set[Signal] | None = None) -> None:
+        """Forget what was taken since the last commit, or the part of it that is of ``signals``."""
+        self._pending = [] if signals is None else [entry for entry in self._pending if entry[3] not in signals]
 
     def fade(self) -> None:
         """Let exponential averages fade by one measured step, on every rank alike."""
@@ -77,12 +83,12 @@ class Ledger:
         """Add what was taken to the states, many layers in one call."""
         pending, self._pending = self._pending, []
         while pending:
-            later: list[tuple[Subject, Statistic, Partials]] = []
+            later: list[Pending] = []
             batch: dict[Kind, tuple[list[Tensor], list[Tensor]]] = {kind: ([], []) for kind in KINDS}
             rows: tuple[list[Tensor], list[int]] = ([], [])
             taken: set[Statistic] = set()
             for entry in pending:
-                subject, statistic, partials = entry
+                subject, statistic, partials, _ = entry
                 if getattr(subject, "superseded", False):
                     self.books.pop(subject, None)
                 elif isinstance(statistic, Series):

@@ -12,7 +12,10 @@ from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics import Subject
+
+FLOWS = (Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT)
 
 
 @dataclass
@@ -73,6 +76,12 @@ def measure_all(
         except Exception as error:
             numbers.failed[measure.name] = f"the measure failed: {error!r}"
     return numbers
+
+
+def saw_nothing(book: Book) -> bool:
+    """True for a layer of which no row has come in the window."""
+    flowing = [s for signal in FLOWS for s in book.get(signal, ())]
+    return bool(flowing) and not any(float(statistic.rows) for statistic in flowing)
 
 
 def _compute(measure: Measure, subject: Subject, book: Book) -> Tensor | None:

@@ -18,7 +18,7 @@ from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
-from lightning_neurohealth.measuring import Numbers, measure_all
+from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.patterns import Patterns
@@ -78,16 +78,16 @@ class Monitor:
         measures: str | Sequence[str] = "standard",
         rules: Sequence[Rule] | None = None,
     ) -> None:
-        self._setup(model, Settings(every_n_steps, window, include, exclude, measures, rules))
+        self._setup(model, Settings(every_n_steps, window, include, exclude, measures, rules), hook_root=True)
 
     @classmethod
-    def of(cls, model: nn.Module, settings: Settings) -> Monitor:
-        """A monitor from settings that were checked before."""
+    def of(cls, model: nn.Module, settings: Settings, hook_root: bool = True) -> Monitor:
+        """A monitor from settings that were checked before; without a hook on the root where wrappers call that."""
         monitor = cls.__new__(cls)
-        monitor._setup(model, settings)
+        monitor._setup(model, settings, hook_root)
         return monitor
 
-    def _setup(self, model: nn.Module, settings: Settings) -> None:
+    def _setup(self, model: nn.Module, settings: Settings, hook_root: bool) -> None:
         self.settings = settings
         self.reports: list[Report] = []
         self.progress = Progress()
@@ -97,7 +97,7 @@ class Monitor:
         check_watchable(model, self.finder)
         self.ledger = Ledger(settings.chosen_measures.values())
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
-        self.taps = Taps(model, self.finder, self)
+        self.taps = Taps(model, self.finder, self, hook_root)
         self.taps.failure = self._failed
         self.failure: str | None = None
         self.gradient_scale: Tensor | float = 1.0
@@ -107,10 +107,9 @@ class Monitor:
         self._window_start = 0
         self._measured = 0
         self._measuring = False
-        self._faded = False
+        self._overflow = False
         self._agreed = False
         self.ledger.open(self.run, "run")
-        self.ledger.open(self.parameters, "parameters")
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
         self.taps.attach()
 
@@ -130,7 +129,7 @@ class Monitor:
         """A training step begins; measured is one in ``every_n_steps``, the first among them."""
         if not self._measuring:
             self._measuring = self.steps % self.settings.every_n_steps == 0
-            self._faded = False
+            self._overflow = False
             self.parameter_taps.begin_step(self._measuring)
         self.ledger.step = self.steps
 
@@ -144,17 +143,16 @@ class Monitor:
         """It has ended."""
         self.taps.disarm()
         eager.leave(self)
-        if self._measuring:
-            if not self._faded:
-                self.ledger.fade()
-                self._faded = True
-            self.ledger.commit()
 
     def end_step(self, stepped: bool = False) -> None:
         """The step is over; ``stepped`` if the optimizer has run already. Gradients are still there."""
         if self._measuring:
-            self.before_update()
-            self.parameter_taps.end_step(stepped)
+            if not self.parameter_taps.read:
+                self.before_update()
+            self.ledger.fade()
+            if self._overflow:
+                self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT})
+            self.parameter_taps.end_step(stepped, self._overflow)
             self.ledger.commit()
             self._measured += 1
             if not self._agreed:
@@ -168,14 +166,12 @@ class Monitor:
     def record_loss(self, loss: Tensor) -> None:
         """The training loss of this step, a scalar; at every step, measured or not."""
         if loss.numel() == 1:
-            self.ledger.take(self.run, Signal.LOSS, loss.detach().reshape(1, 1, 1))
-            self.ledger.commit()
+            self.ledger.record(self.run, Signal.LOSS, loss.detach().reshape(1, 1, 1))
 
     def record_validation_loss(self, loss: Tensor | float) -> None:
         """The loss of one validation."""
         value = torch.as_tensor(loss, dtype=torch.float64, device=self.run.device).detach()
-        self.ledger.take(self.run, Signal.VALIDATION_LOSS, value.reshape(1, 1, 1))
-        self.ledger.commit()
+        self.ledger.record(self.run, Signal.VALIDATION_LOSS, value.reshape(1, 1, 1))
         self.ledger.advance(Signal.VALIDATION_LOSS)
 
     def before_update(self, optimizer: Optimizer | None = None) -> None:
@@ -184,6 +180,10 @@ class Monitor:
             if not self._agreed:
                 self.parameter_taps.weights_now()
             self.parameter_taps.before_update(optimizer)
+
+    def skip_gradients(self) -> None:
+        """The optimizer will skip this step for overflow: its gradients are no gradients."""
+        self._overflow = True
 
     def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Receives the taps."""
@@ -255,6 +255,9 @@ class Monitor:
         for subject in twins:
             if isinstance(subject, Layer):
                 layers.setdefault(subject.name, subject)
+        for name in [name for name, layer in layers.items() if saw_nothing(twins[layer])]:
+            del layers[name]
+            self.finder.unknown.setdefault(name, "has seen no rows")
         numbers = self._measure(twins, layers)
         silent = silent_modules(self.finder, self.taps.called)
         if "train_loss" in numbers.run:

@@ -44,6 +44,11 @@ class ParameterTaps:
             if Signal.WEIGHT_UPDATE in self.wanted:
                 self._weights_before = {layer: w.clone() for layer, w in self._weights().items()}
 
+    @property
+    def read(self) -> bool:
+        """True once gradients of this step were read."""
+        return bool(self._norms)
+
     def before_update(self, optimizer: Optimizer | None = None) -> None:
         """Gradients are final, of all parameters or of one optimizer's; each is read once a step."""
         if optimizer in self._norms or None in self._norms:
@@ -55,10 +60,12 @@ class ParameterTaps:
                 if weight.grad is not None and (own is None or id(weight) in own):
                     self.receiver.take(layer, Signal.WEIGHT_GRADIENT, by_neuron(weight.grad, axis))
 
-    def end_step(self, stepped: bool) -> None:
-        """The step is over; ``stepped`` if the optimizer has run."""
-        if not self._norms:
-            self.before_update()
+    def end_step(self, stepped: bool, overflow: bool = False) -> None:
+        """The step is over; ``stepped`` if the optimizer has run, ``overflow`` if it has skipped the step."""
+        if overflow:
+            self._norms.clear()
+            self._before, self._weights_before = None, {}
+            return
         norms = torch.stack(list(self._norms.values())).amax(0)
         self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
         self.receiver.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_neurohealth.layers import clean_name
@@ -27,7 +28,6 @@ class Parameters:
 
     Attributes:
         names: Their names as the user wrote them.
-        sizes: Number of elements of each, float64 ``[parameters]``.
         optimized: Names of those that an optimizer has, ``None`` where that is not known.
     """
 
@@ -35,7 +35,6 @@ class Parameters:
     name: str = "parameters"
     optimized: set[str] | None = None
     names: list[str] = field(init=False)
-    sizes: Tensor = field(init=False)
     device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,8 +42,12 @@ class Parameters:
         named = dict(self.model.named_parameters())
         self.tensors = list(named.values())
         self.names = [clean_name(name) for name in named]
-        self.sizes = torch.tensor([max(p.numel(), 1) for p in self.tensors], dtype=torch.float64)
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
+
+    @property
+    def sizes(self) -> Tensor:
+        """Number of elements of each, float64 ``[parameters]``."""
+        return torch.tensor([max(_numel(p), 1) for p in self.tensors], dtype=torch.float64)
 
     @property
     def neurons(self) -> int:
@@ -83,7 +86,7 @@ class Parameters:
 
     def gradient_samples(self) -> Tensor:
         """The same elements of the gradients; 0 where there is none."""
-        return self._sampled([torch.zeros_like(p) if p.grad is None else p.grad for p in self.tensors])
+        return self._sampled([_dense_gradient(p) for p in self.tensors])
 
     def update_ratios(self, before: Tensor, after: Tensor) -> Tensor:
         """‖ΔW‖ / ‖W‖ of each parameter between two calls of ``samples``; NaN where W was 0."""
@@ -94,7 +97,7 @@ class Parameters:
     @property
     def sample_owners(self) -> Tensor:
         """Index of the parameter that each sampled element belongs to, ``[samples]``."""
-        counts = [len(range(0, p.numel(), _stride(p))) for p in self.tensors]
+        counts = [len(range(0, _numel(p), _stride(p))) for p in self.tensors]
         return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
     def by_parameter(self, samples: Tensor) -> Tensor:
@@ -106,7 +109,7 @@ class Parameters:
         return self.by_parameter(samples * samples)
 
     def _sampled(self, tensors: list[Tensor]) -> Tensor:
-        parts = [t.reshape(-1)[:: _stride(t)].to(self.device, torch.float64) for t in tensors]
+        parts = [_real(t).reshape(-1)[:: _stride(t)].to(self.device, torch.float64) for t in tensors if _numel(t)]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=self.device)
 
     def trainable(self) -> list[bool]:
@@ -114,7 +117,8 @@ class Parameters:
         return [p.requires_grad for p in self.tensors]
 
     def _norms(self, tensors: list[Tensor | None]) -> Tensor:
-        present = [i for i, t in enumerate(tensors) if t is not None and t.layout == torch.strided and t.numel()]
+        tensors = [t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors]
+        present = [i for i, t in enumerate(tensors) if t is not None and _numel(t)]
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
         if present:
             # halves overflow at 65,504 and lose small squares
@@ -126,8 +130,23 @@ class Parameters:
         return norms
 
 
+def _dense_gradient(parameter: Tensor) -> Tensor:
+    gradient = parameter.grad
+    if gradient is None:
+        return parameter.detach() if is_lazy(parameter) else torch.zeros_like(parameter)
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
 def _stride(tensor: Tensor) -> int:
-    return max(1, -(-tensor.numel() // 2048))
+    return max(1, -(-_numel(tensor) // 2048))
+
+
+def _numel(tensor: Tensor) -> int:
+    return 0 if is_lazy(tensor) else tensor.numel()
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return tensor.abs() if tensor.is_complex() else tensor
 
 
 def _at_least_single(tensor: Tensor | None) -> Tensor:

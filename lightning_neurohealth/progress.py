@@ -3,10 +3,65 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median, pstdev
+from statistics import fmean, median, pstdev, stdev
 
 CAPACITY = 1024
+START = 100
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A straight line's slope and its standard error; NaN where there are too few points."""
+
+    value: float = math.nan
+    error: float = math.nan
+
+
+def slope(ys: Sequence[float], xs: Sequence[float] | None = None) -> Slope:
+    """Least-squares slope over the points whose y is finite; ``xs`` count from 0 if they are not given."""
+    points = [(x, y) for x, y in zip(range(len(ys)) if xs is None else xs, ys, strict=True) if math.isfinite(y)]
+    if len(points) < 2:
+        return Slope()
+    middle_x, middle_y = (fmean(axis) for axis in zip(*points, strict=True))
+    spread = sum((x - middle_x) ** 2 for x, _ in points)
+    value = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
+    if len(points) < 3:
+        return Slope(value)
+    left = sum((y - middle_y - value * (x - middle_x)) ** 2 for x, y in points)
+    return Slope(value, math.sqrt(left / (len(points) - 2) / spread))
+
+
+def log_slope(losses: Sequence[float]) -> float:
+    """Slope of log L; where L is 0 or negative, of L over the mean of |L|, which is the same to first order."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if finite and min(finite) > 0:
+        return slope([math.log(loss) if math.isfinite(loss) else math.nan for loss in losses]).value
+    size = fmean(map(abs, finite)) if finite else 0.0
+    return slope(losses).value / size if size else slope(losses).value
+
+
+@dataclass(frozen=True)
+class Fall:
+    """What the loss has done since the start of the run, in shares of its size there.
+
+    Attributes:
+        share, error: How much of it is gone, below 0 if it has risen, and the standard error of that.
+        learned: True if the loss has fallen by more than the limit, beyond doubt, from anything near the start.
+        drift, drift_error: Change over the second half of the run, and its standard error.
+    """
+
+    share: float
+    error: float
+    learned: bool
+    drift: float
+    drift_error: float
+
+    @property
+    def drifting(self) -> bool:
+        """True if the loss still moves: beyond its noise, and enough to matter if the run lasted ten times as long."""
+        return abs(self.drift) > 2.5 * self.drift_error and abs(self.drift) > 0.005
 
 
 @dataclass
@@ -16,17 +71,20 @@ class Progress:
     Attributes:
         steps, losses: Points so far; once 1,024 are full, neighbours are merged.
         recent: Losses of the last window.
+        start: The first 100 points, which are never merged: after a long run, merged ones would hide the start.
         adversarial: True where several optimizers share the run, so that a loss that stays flat says nothing.
     """
 
     steps: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
     adversarial: bool = False
 
     def add(self, losses: list[float], first_step: int, stride: int) -> None:
         """Take the losses of one window, each standing for ``stride`` steps."""
         self.recent = losses
+        self.start += losses[: START - len(self.start)]
         self.steps += [first_step + (i + 0.5) * stride for i in range(len(losses))]
         self.losses += losses
         while len(self.losses) > CAPACITY:
@@ -37,7 +95,7 @@ class Progress:
     @property
     def initial(self) -> float:
         """Loss at the start: the median of the first points, NaN before there is one."""
-        return median(self.losses[:5]) if self.losses else math.nan
+        return median(self.start[:5]) if self.start else math.nan
 
     @property
     def now(self) -> float:
@@ -66,3 +124,36 @@ class Progress:
     def learning(self) -> bool:
         """True of a network that learns well: half of the initial loss is gone, or the loss falls fast now."""
         return self.fall >= 0.5 or (self.fall > 0 and self.improving)
+
+    def since_start(self, limit: float, first: float = math.nan) -> Fall | None:
+        """How the loss stands against its start; ``None`` where that cannot be told.
+
+        Points near the start are noisy, and those further on may have learned already: a fall from any number of them
+        counts as learning, but only a mean of many can show that there was none.
+
+        Args:
+            limit: Share of the loss whose fall is learning.
+            first: Loss of the first step, NaN if it is not known.
+        """
+        points = [(step, loss) for step, loss in zip(self.steps, self.losses, strict=True) if math.isfinite(loss)]
+        start = [loss for loss in self.start if math.isfinite(loss)]
+        recent = [loss for loss in self.recent if math.isfinite(loss)]
+        if self.adversarial or len(points) < 20 or len(start) < 5 or not recent:
+            return None
+        late = [loss for _, loss in points[-max(10, len(points) // 4) :]]
+        ends = [late] if len(recent) < 5 else [late, recent]
+        falls = [_fall(start[:k], end) for k in (5, 10, 20, 50, 100) if k <= max(10, len(points) // 4) for end in ends]
+        learned = any(share > limit and share > 3 * error for share, error in falls)
+        if first > fmean(late) + limit * abs(first) and first > fmean(late) + 4 * stdev(late):
+            learned = True
+        share, error = falls[-len(ends)]
+        half = points[len(points) // 2 :]
+        line = slope([loss for _, loss in half], [step for step, _ in half])
+        reach = (half[-1][0] - half[0][0]) / (abs(fmean(start)) or 1e-12)
+        return Fall(share, error, learned, line.value * reach, line.error * reach)
+
+
+def _fall(start: list[float], end: list[float]) -> tuple[float, float]:
+    size = abs(fmean(start)) or 1e-12
+    error = math.hypot(stdev(start) / math.sqrt(len(start)), stdev(end) / math.sqrt(len(end)))
+    return (fmean(start) - fmean(end)) / size, error / size

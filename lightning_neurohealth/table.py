@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +35,7 @@ WORDS = ("layer", "activation", "health")  # columns of words; the others hold n
 FIRST_TO_GO = ("spread", "gradient", "activation", "zero", "saturated", "on rate")
 ROWS = 12
 FULL = 12  # findings with cause and remedy; where there are more, they repeat each other
+MISSED = 3
 NARROW = 50
 GAP = 2
 USUAL = "dead_neurons,"  # room kept for a finding, so that the columns are the same in most windows
@@ -73,8 +74,9 @@ class HealthTable:
         for i, finding in enumerate(report.findings):
             yield finding_text(finding, encoding, full=i < FULL)
         if report.recovered:
-            names = ", ".join(f"{f.condition} in {printable(f.where)}" for f in report.recovered)
-            yield Text(encodable(f"recovered: {names}", encoding), "green")
+            yield Text(encodable(recovered(report), encoding), "green")
+        if report.coverage.missed:
+            yield Text(encodable(not_watched(report), encoding), "dim")
 
 
 def scope(report: Report) -> str:
@@ -109,6 +111,18 @@ def finding_text(finding: Finding, encoding: str = "utf-8", full: bool = True) -
     for word, reason in reasons(finding) if full else ():
         grid.add_row(Text(f"  {word}", "bold"), Text(encodable(reason, encoding)))
     return Group(what, grid) if grid.row_count else what
+
+
+def recovered(report: Report) -> str:
+    """What was found in the window before, and no more."""
+    return "recovered: " + ", ".join(f"{f.condition} in {printable(f.where)}" for f in report.recovered)
+
+
+def not_watched(report: Report) -> str:
+    """Some of what was not seen, and where the rest is."""
+    names = [printable(name) or "the model itself" for name in report.coverage.missed]
+    more = f" and {len(names) - MISSED} more" if len(names) > MISSED else ""
+    return f"not watched: {', '.join(names[:MISSED])}{more} (report.coverage says why)"
 
 
 # Rows and columns
@@ -158,35 +172,35 @@ def _cell(layer: LayerReport, measure: str, share: bool) -> str:
 
 
 def _table(report: Report, layers: list[LayerReport], options: ConsoleOptions) -> Table:
-    width, encoding = options.max_width, options.encoding
-    narrow = width < NARROW
-    shown = {title: [encodable(cell, encoding) for cell in cells] for title, cells in columns(report, layers).items()}
-    if narrow:
-        shown = {title: shown[title] for title in ("layer", "neurons", "health")}
-        shown["health"] = [cell.replace("_", " ") for cell in shown["health"]]  # so that long ones wrap
-    least = {
-        **{title: _widest([title, *cells]) for title, cells in shown.items()},
-        "layer": min(_widest(["layer", *shown["layer"]]), max(10, width // 3)),
-        "health": _widest(
-            ["health" if narrow else USUAL, *(word for cell in shown["health"] for word in cell.split())]
-        ),
-    }
-    for title in FIRST_TO_GO:
-        if sum(least.values()) + GAP * (len(least) - 1) > width:
-            least.pop(title, None)
-    name = least["layer"] + max(width - sum(least.values()) - GAP * (len(least) - 1), 0)
-    table = Table(
-        box=ASCII_RULE if options.ascii_only else RULE, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0)
-    )
-    for title in least:
-        table.add_column(
-            Text(title), justify="left" if title in WORDS else "right", no_wrap=title != "health", overflow="fold"
-        )
-    mark = encodable("…", encoding)
-    for layer, *cells in zip(layers, *(shown[title] for title in least), strict=True):
-        cells[0] = shorten(cells[0], name, mark)
-        table.add_row(*map(Text, cells[:-1]), Text(cells[-1], STYLES[layer.severity]))
+    encoding = options.encoding
+    cells = {title: [encodable(cell, encoding) for cell in column] for title, column in columns(report, layers).items()}
+    if options.max_width < NARROW:
+        cells = {title: cells[title] for title in ("layer", "neurons", "health")}
+        cells["health"] = [cell.replace("_", " ") for cell in cells["health"]]  # so that long ones wrap
+    widths = _fitting(cells, options.max_width)
+    cells["layer"] = [shorten(name, widths["layer"], encodable("…", encoding)) for name in cells["layer"]]
+    rule = ASCII_RULE if options.ascii_only else RULE
+    table = Table(box=rule, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
+    for title in widths:
+        justify: JustifyMethod = "left" if title in WORDS else "right"
+        table.add_column(title, justify=justify, no_wrap=title != "health", overflow="fold")
+    for layer, *row in zip(layers, *(cells[title] for title in widths), strict=True):
+        table.add_row(*map(Text, row[:-1]), Text(row[-1], STYLES[layer.severity]))
     return table
+
+
+def _fitting(cells: dict[str, list[str]], width: int) -> dict[str, int]:
+    """The columns that fit, each with its width; the name of the layer gets the room that is left."""
+    widths = {title: _widest([title, *column]) for title, column in cells.items()}
+    widths["layer"] = min(widths["layer"], max(10, width // 3))
+    usual = "health" if width < NARROW else USUAL
+    widths["health"] = _widest([usual, *(word for cell in cells["health"] for word in cell.split())])
+    spare = width - sum(widths.values()) - GAP * (len(widths) - 1)
+    for title in FIRST_TO_GO:
+        if spare < 0 and title in widths:
+            spare += widths.pop(title) + GAP
+    widths["layer"] += max(spare, 0)
+    return widths
 
 
 def _widest(cells: list[str]) -> int:

@@ -19,9 +19,8 @@ from torch.utils.hooks import RemovableHandle
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.layers import Layer, is_owner
+from lightning_neurohealth.layers import Layer, Subject, is_owner
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics import Subject
 
 
 class Receiver(Protocol):
@@ -104,8 +103,9 @@ class Taps:
         failure: Called once with the first exception of ours; the taps disarm themselves and training goes on.
     """
 
-    def __init__(self, model: nn.Module, finder: LayerFinder, receiver: Receiver) -> None:
+    def __init__(self, model: nn.Module, finder: LayerFinder, receiver: Receiver, hook_root: bool = True) -> None:
         self.model, self.finder, self.receiver = model, finder, receiver
+        self.hook_root = hook_root
         self.armed = False
         self.backward = True
         self.called: set[str] = set()
@@ -120,13 +120,15 @@ class Taps:
     # Life
 
     def attach(self) -> None:
-        """Put hooks on every module that may own or apply something; never on the root."""
+        """Put hooks on every module that may own or apply something."""
+        if self.hook_root:
+            self._before(self.model, lambda m, i: self.new_forward())
         for name, module in self.finder.modules.items():
             if not name or isinstance(module, torch.jit.ScriptModule):
                 continue
             function = activations.from_module(module)
             if function is not None:
-                self._before(module, lambda m, i, n=name, f=function: self._activation_begins(n, f, i))
+                self._before_activation(module, name, function)
                 self._after(module, lambda m, i, o, n=name: self._activation_ends(n, o))
             elif is_owner(module):
                 self._after(module, lambda m, i, o, n=name: self._owner_ends(m, n, i, o))
@@ -135,7 +137,7 @@ class Taps:
 
     def _watch_callers(self) -> None:
         for name, module in self.finder.modules.items():
-            if name and not isinstance(module, torch.jit.ScriptModule):
+            if (name or self.hook_root) and not isinstance(module, torch.jit.ScriptModule):
                 begins = module.register_forward_pre_hook(Hook(self, lambda m, i, n=name: self._callers.append(n)))
                 ends = module.register_forward_hook(Hook(self, lambda m, i, o: self._caller_ends()))
                 self._callers_seen += [begins, ends]
@@ -153,6 +155,15 @@ class Taps:
         self._handles.clear()
         self._forget_callers()
 
+    def follow(self, functions: bool) -> None:
+        """See calls of functions from here on, or no longer: what a backward pass or an optimizer calls is no layer."""
+        if self._functions is not None:
+            seen, self._functions = self._functions, None
+            seen.__exit__(None, None, None)
+        if functions and self.armed and self.finder.tracing:
+            self._functions = _Functions(self)
+            self._functions.__enter__()
+
     def arm(self) -> None:
         """Begin a measured forward and backward."""
         self.finder.begin_step()
@@ -160,17 +171,13 @@ class Taps:
         self._pending.clear()
         self.inside = 0
         self.armed = True
-        if self.finder.tracing:
-            if not self._callers_seen:
-                self._watch_callers()
-            self._functions = _Functions(self)
-            self._functions.__enter__()
+        if self.finder.tracing and not self._callers_seen:
+            self._watch_callers()
+        self.follow(functions=True)
 
     def disarm(self) -> None:
         """End it."""
-        if self._functions is not None:
-            functions, self._functions = self._functions, None
-            functions.__exit__(None, None, None)
+        self.follow(functions=False)
         if self.armed:
             self.armed = False
             self.finder.end_step()
@@ -194,8 +201,17 @@ class Taps:
     def _before(self, module: nn.Module, call: Callable[..., None]) -> None:
         self._handles.append(module.register_forward_pre_hook(Hook(self, call)))
 
+    def _before_activation(self, module: nn.Module, name: str, function: Activation) -> None:
+        hook = Hook(self, lambda m, i, k: self._activation_begins(name, function, (*i, *k.values())))
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
     def _after(self, module: nn.Module, call: Callable[..., None]) -> None:
         self._handles.append(module.register_forward_hook(Hook(self, call)))
+
+    def new_forward(self) -> None:
+        """What is called from here on is another forward, not a second call in the same one."""
+        if torch._C._current_graph_task_id() == -1:
+            self.finder.new_forward()
 
     def _child_begins(self, name: str) -> None:
         if torch._C._current_graph_task_id() == -1:
@@ -236,7 +252,7 @@ class Taps:
         z = args[0] if args else kwargs.get("input")
         if function is None or not isinstance(z, Tensor):
             return None
-        layer = self.finder.function_activated(self._callers[-1] if self._callers else "", function, z)
+        layer = self.finder.function_activated(self._callers[-1] if self._callers else None, function, z)
         if layer is not None:
             self._deliver(layer, Signal.PREACTIVATION, z)
         return layer
@@ -275,7 +291,11 @@ class Taps:
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
         if x.dim() == 0 or not x.is_floating_point() or x.layout != torch.strided:
             return
-        if torch._C._functorch.is_functorch_wrapped_tensor(x) or x.shape[layer.axis % x.dim()] != layer.neurons:
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return
+        neurons = x.shape[layer.axis % x.dim()]
+        if neurons != layer.neurons:
+            self.finder.unknown[layer.name] = f"changes its width, from {layer.neurons} to {neurons}"
             return
         with torch.no_grad():
             self.receiver.take(layer, signal, fold(x.detach(), layer.axis))
