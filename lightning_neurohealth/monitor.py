@@ -34,6 +34,7 @@ from lightning_neurohealth.window import Window
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
+NO_ROWS = "has seen no rows"
 
 
 class Monitor:
@@ -257,7 +258,7 @@ class Monitor:
                 layers.setdefault(subject.name, subject)
         for name in [name for name, layer in layers.items() if saw_nothing(twins[layer])]:
             del layers[name]
-            self.finder.unknown.setdefault(name, "has seen no rows")
+            self.finder.unknown.setdefault(name, NO_ROWS)
         numbers = self._measure(twins, layers)
         silent = silent_modules(self.finder, self.taps.called)
         if "train_loss" in numbers.run:
@@ -290,7 +291,7 @@ class Monitor:
         missed = {**silent_modules(self.finder, self.taps.called), **self.finder.unknown}
         if self.failure:
             missed["*"] = f"the monitor failed and watches no layers: {self.failure.strip().splitlines()[-1]}"
-        layers = self.finder.ordered()
+        layers = [layer for layer in self.finder.ordered() if missed.get(layer.name) != NO_ROWS]
         return Coverage(tuple(layer.name for layer in layers), missed, watched_share(layers, self.parameters))
 
     # How

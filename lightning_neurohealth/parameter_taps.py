@@ -80,8 +80,9 @@ class ParameterTaps:
     def after_update(self) -> None:
         """Deliver what the last measured step has changed."""
         before, self._before = self._before, None
-        if before is not None:
-            ratios = self.parameters.update_ratios(before, self.parameters.samples())
+        after = None if before is None else self.parameters.samples()
+        if before is not None and after is not None and before.shape == after.shape:  # lazy ones have come to life
+            ratios = self.parameters.update_ratios(before, after)
             self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
         weights, self._weights_before = self._weights_before, {}
         if weights:
@@ -119,8 +120,9 @@ class ParameterTaps:
         found: dict[Layer, tuple[Tensor, int]] = {}
         for layer in self.finder.ordered():
             index = self._index.get(layer.weight or "")
-            if index is not None and layer.weight_axis is not None:
-                found[layer] = (self.parameters.tensors[index], layer.weight_axis)
+            weight = None if index is None else self.parameters.tensors[index]
+            if weight is not None and layer.weight_axis is not None and weight.is_floating_point():
+                found[layer] = (weight, layer.weight_axis)
         return found
 
     def _weights(self) -> dict[Layer, Tensor]:

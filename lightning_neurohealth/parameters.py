@@ -76,13 +76,13 @@ class Parameters:
         The first call gives infinity: what the change was is not known.
         """
         before, self._samples = self._samples, self.samples()
-        if before is None:
+        if before is None or before.shape != self._samples.shape:
             return torch.full((len(self.tensors),), torch.inf, dtype=torch.float64, device=self.device)
         return self._sizes_of(self._samples - before).sqrt()
 
     def samples(self) -> Tensor:
         """Up to 2,048 evenly spaced elements of each parameter behind one another, float64 ``[samples]``."""
-        return self._sampled([p.detach() for p in self.tensors])
+        return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
 
     def gradient_samples(self) -> Tensor:
         """The same elements of the gradients; 0 where there is none."""
@@ -133,7 +133,7 @@ class Parameters:
 def _dense_gradient(parameter: Tensor) -> Tensor:
     gradient = parameter.grad
     if gradient is None:
-        return parameter.detach() if is_lazy(parameter) else torch.zeros_like(parameter)
+        return parameter if is_lazy(parameter) else torch.zeros_like(parameter)
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
