@@ -256,9 +256,10 @@ class Monitor:
         for subject in twins:
             if isinstance(subject, Layer):
                 layers.setdefault(subject.name, subject)
-        for name in [name for name, layer in layers.items() if saw_nothing(twins[layer])]:
-            del layers[name]
-            self.finder.unknown.setdefault(name, NO_ROWS)
+        for layer in self.finder.ordered():
+            if layer not in twins or saw_nothing(twins[layer]):
+                layers.pop(layer.name, None)
+                self.finder.unknown.setdefault(layer.name, NO_ROWS)
         numbers = self._measure(twins, layers)
         silent = silent_modules(self.finder, self.taps.called)
         if "train_loss" in numbers.run:

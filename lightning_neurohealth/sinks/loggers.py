@@ -11,7 +11,18 @@ from typing import Any
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pictures import heatmap, windows
-from lightning_neurohealth.table import FULL, WORDS, columns, place_of, reasons, scope, shown_layers, verdict
+from lightning_neurohealth.table import (
+    FULL,
+    WORDS,
+    columns,
+    not_watched,
+    place_of,
+    reasons,
+    recovered,
+    scope,
+    shown_layers,
+    verdict,
+)
 
 CONDITIONS = 9
 PICTURES = 10
@@ -91,10 +102,12 @@ def markdown(report: Report) -> str:
     if len(layers) < len(report.layers):
         lines += [f"… and {len(report.layers) - len(layers)} more healthy", ""]
     for i, finding in enumerate(report.findings):
-        lines.append(f"- **{finding.severity.name} {_escaped(finding.condition)}**{_escaped(place_of(finding))}")
+        lines.append(f"- **{finding.severity.name} {_escaped(finding.condition)}** {_escaped(place_of(finding))}")
         lines += [f"    - *{word}* {_escaped(text)}" for word, text in reasons(finding) if i < FULL]
     if report.recovered:
-        lines += ["", "recovered: " + ", ".join(_escaped(f"{f.condition} in {f.where}") for f in report.recovered)]
+        lines += ["", _escaped(recovered(report))]
+    if report.coverage.missed:
+        lines += ["", _escaped(not_watched(report))]
     return "\n".join(lines)
 
 

@@ -44,24 +44,24 @@ def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
     # fonts of matplotlib lack most scripts
     labels = [shorten(encodable(printable(name), "latin-1"), 36) for name in names] or [f"no layer has {measure}"]
     width, height = 9.0, MARGIN_TOP + MARGIN_BOTTOM + ROW * max(len(names), 4)
-    left = 0.2 + 0.065 * max(map(len, labels))
     figure = Figure(figsize=(width, height), dpi=100)
     FigureCanvasAgg(figure)
 
-    def area(x: float, wide: float) -> Axes:  # laid out by hand: matplotlib's own layout takes most of the time
-        bounds = (x / width, MARGIN_BOTTOM / height, wide / width, 1 - (MARGIN_TOP + MARGIN_BOTTOM) / height)
-        return figure.add_axes(bounds)
+    def area(x: float, wide: float) -> tuple[float, float, float, float]:
+        return x / width, MARGIN_BOTTOM / height, wide / width, 1 - (MARGIN_TOP + MARGIN_BOTTOM) / height
 
-    axes = area(left, width - left - 0.8)
+    axes = figure.add_axes(area(1, width - 2))  # laid out by hand: matplotlib's own layout takes most of the time
     some = f", {len(names)} of {known} layers" if len(names) < known else ""
     axes.set_title(f"{measure}: mean over neurons{some}", loc="left", fontsize=10)
     axes.set_facecolor("lightgrey")  # shows where a value is missing or NaN
     axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
+    left = 0.2 + max(label.get_window_extent().width for label in axes.get_yticklabels()) / figure.dpi
+    axes.set_position(area(left, width - left - 0.8))
     if names:
         values = [[_mean(report, name, measure) for report in reports] for name in names]
         low, high = _limits(values, measure)
         image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis", vmin=low, vmax=high)
-        figure.colorbar(image, cax=area(width - 0.7, 0.15)).ax.tick_params(labelsize=8)
+        figure.colorbar(image, cax=figure.add_axes(area(width - 0.7, 0.15))).ax.tick_params(labelsize=8)
         for row, name in enumerate(names):
             _mark(axes, row, [report.layers[name].severity if name in report.layers else None for report in reports])
         _explain(axes)

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_neurohealth.layers import Subject
+
 Kind = Literal["sum", "min", "max"]
 Partials = dict[str, "Tensor | int"]
 
 EMPTY: dict[Kind, float] = {"sum": 0.0, "min": math.inf, "max": -math.inf}
-
-
-class Subject(Protocol):
-    """What a statistic is of: a layer, the table of parameters, or the run."""
-
-    name: str
-
-    @property
-    def neurons(self) -> int:
-        """How many numbers a statistic keeps."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the statistics live."""
 
 
 def total(x: Tensor) -> Tensor:
