@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from lightning_neurohealth.findings import CriticalFindingError, Severity
 from lightning_neurohealth.monitor import Monitor
@@ -212,8 +214,12 @@ class NeuronHealth(Callback):
         folder = trainer.log_dir  # on every rank: Lightning broadcasts it
         if not trainer.is_global_zero:
             return
+        local = folder is not None and "://" not in folder
         place = Place(
-            Path(folder) / "neurohealth" if folder else None, tuple(trainer.loggers), _echo(trainer), self.log_level
+            Path(folder) / "neurohealth" if folder and local else None,
+            tuple(trainer.loggers),
+            _echo(trainer),
+            self.log_level,
         )
         for sink in self.sinks:
             self._open_sinks.append(sink)
@@ -289,7 +295,9 @@ def _echo(trainer: Trainer) -> Callable[[Any], None]:
     bar = trainer.progress_bar_callback
 
     def echo(text: Any) -> None:
-        if bar is not None and getattr(bar, "is_enabled", True):
+        if isinstance(bar, TQDMProgressBar):
+            tqdm.write(str(text))  # its own print says nothing while no bar is open
+        elif bar is not None and getattr(bar, "is_enabled", True):
             bar.print(text)
         else:
             print(text, file=sys.stdout, flush=True)

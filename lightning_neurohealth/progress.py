@@ -9,6 +9,7 @@ from statistics import fmean, median, pstdev, stdev
 
 CAPACITY = 1024
 START = 100
+BLOWN_UP = 10.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,15 @@ class Progress:
 
     @property
     def initial(self) -> float:
-        """Loss at the start: the median of the first points, NaN before there is one."""
-        return median(self.start[:5]) if self.start else math.nan
+        """Loss at the start: the median of the first points, NaN before there is one.
+
+        Where the first steps blew the loss up to ten times that of the first, it is the first: to come down from there
+        is not learning.
+        """
+        if not self.start:
+            return math.nan
+        usual = median(self.start[:5])
+        return self.start[0] if 0 < BLOWN_UP * self.start[0] < usual else usual
 
     @property
     def now(self) -> float:
@@ -137,12 +145,16 @@ class Progress:
         """
         points = [(step, loss) for step, loss in zip(self.steps, self.losses, strict=True) if math.isfinite(loss)]
         start = [loss for loss in self.start if math.isfinite(loss)]
+        first = start[0] if math.isnan(first) and start else first
         recent = [loss for loss in self.recent if math.isfinite(loss)]
         if self.adversarial or len(points) < 20 or len(start) < 5 or not recent:
             return None
         late = [loss for _, loss in points[-max(10, len(points) // 4) :]]
         ends = [late] if len(recent) < 5 else [late, recent]
-        falls = [_fall(start[:k], end) for k in (5, 10, 20, 50, 100) if k <= max(10, len(points) // 4) for end in ends]
+        if 0 < BLOWN_UP * first < median(start[:5]):
+            start = [first]  # to come down from where the first steps threw it is not learning
+        spans = [k for k in (1, 5, 10, 20, 50, 100) if k <= min(len(start), max(10, len(points) // 4))]
+        falls = [_fall(start[:k], end) for k in spans if k > 1 or len(start) == 1 for end in ends]
         learned = any(share > limit and share > 3 * error for share, error in falls)
         if first > fmean(late) + limit * abs(first) and first > fmean(late) + 4 * stdev(late):
             learned = True
@@ -155,5 +167,6 @@ class Progress:
 
 def _fall(start: list[float], end: list[float]) -> tuple[float, float]:
     size = abs(fmean(start)) or 1e-12
-    error = math.hypot(stdev(start) / math.sqrt(len(start)), stdev(end) / math.sqrt(len(end)))
+    noise = stdev(start if len(start) > 1 else end)
+    error = math.hypot(noise / math.sqrt(len(start)), stdev(end) / math.sqrt(len(end)))
     return (fmean(start) - fmean(end)) / size, error / size

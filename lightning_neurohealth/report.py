@@ -195,7 +195,7 @@ class Report(Mapping[str, LayerReport]):
         out = io.StringIO()
         width = max(shutil.get_terminal_size((100, 24)).columns, 40)
         Console(file=out, width=width, color_system=None, force_terminal=False).print(self)
-        return out.getvalue().rstrip("\n")
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), record=True, width=110)

@@ -110,7 +110,7 @@ class NoGradient(RunRule):
             }[fault]
             yield Verdict(
                 severity=Severity.WARNING if unused else severity,
-                value=0.0,
+                value=len(names) / len(trainable),
                 threshold=0.0,
                 layer=module or what,
                 message=message,

@@ -1,0 +1,181 @@
+import io
+
+import pytest
+import rich.console
+import torch
+from rich.cells import cell_len
+
+from lightning_neurohealth.table import encodable, shorten
+from tests.sinks.conftest import make_finding, make_report
+
+HEADS = ["layer", "activation", "neurons", "on rate", "zero", "saturated", "spread", "gradient", "health"]
+LONG = "a" * 100 + "[bold red]" + "b" * 90
+
+
+def printed(report, width=100, encoding="utf-8"):
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    rich.console.Console(file=file, width=width, color_system=None).print(report)
+    file.flush()
+    return file.buffer.getvalue().decode(encoding)
+
+
+def heads(text):
+    line = next(line for line in text.splitlines() if line.startswith("layer"))
+    return [head for head in HEADS if head in line]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_no_line_is_wider_than_asked(width, encoding):
+    names = ["fc1", "encoder.layers.11.attention.self.output", LONG, "schicht_äöü", "head"]
+    report = make_report(names, [make_finding(LONG, "vanishing_activations"), make_finding(LONG, "saturation", 1)])
+    text = printed(report, width, encoding)
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert "SERIOUS" in text
+    assert "vanishing_activations" in text
+
+
+def test_columns_give_way_to_a_narrow_terminal():
+    report = make_report(measures={"saturation_rate": torch.full((4,), 0.9)})
+    assert heads(printed(report, 120)) == HEADS
+    assert heads(printed(report, 80)) == [head for head in HEADS if head != "spread"]
+    assert heads(printed(report, 60)) == ["layer", "neurons", "on rate", "zero", "saturated", "health"]
+    assert heads(printed(report, 40)) == ["layer", "neurons", "health"]
+
+
+def test_a_finding_adds_no_column_and_takes_none_away():
+    healthy, sick = make_report(), make_report(findings=[make_finding()])
+    for width in (60, 80, 120):
+        assert heads(printed(healthy, width)) == heads(printed(sick, width))
+
+
+def test_a_measure_that_no_layer_has_gets_no_column():
+    assert "saturated" not in heads(printed(make_report(), 200))
+
+
+def test_numbers_of_a_layer():
+    line = next(line for line in printed(make_report()).splitlines() if line.startswith("fc1"))
+    assert line.split() == ["fc1", "relu", "4", "44%", "56%", "1.5", "0.031", "healthy"]
+    head = next(line for line in printed(make_report()).splitlines() if line.startswith("head"))
+    assert head.split() == ["head", "4", "1.5", "0.031", "healthy"]  # rates say nothing without an activation function
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(0.0, "0%"), (0.001, "<1%"), (0.5, "50%"), (0.999, ">99%"), (1.0, "100%"), (float("nan"), "NaN")],
+)
+def test_never_and_always_are_exact(rate, shown):
+    line = printed(make_report(measures={"on_rate": torch.full((4,), rate)})).splitlines()[3]
+    assert line.split()[3] == shown
+
+
+def test_infinite_numbers_are_named():
+    assert " inf " in printed(make_report(measures={"activation_std": torch.tensor([1.0, float("inf")])}))
+
+
+def test_wording_of_a_finding():
+    text = printed(make_report(findings=[make_finding(since=(3, 92), message="8 of 32 neurons are off")]))
+    assert "SERIOUS dead_neurons in fc1, since epoch 3, step 92: 8 of 32 neurons are off\n" in text
+    assert "  why their pre-activation lies at -50 ± 1.5, in the flat part of relu" in text
+    assert "  do  lower the learning rate or warm it up" in text
+    assert "1 finding, worst SERIOUS (score 0.78)" in text
+
+
+def test_causes_and_remedies_of_many_findings_are_cut_but_no_finding_is():
+    names = [f"block{i}" for i in range(30)]
+    text = printed(make_report(names, [make_finding(name) for name in names]))
+    assert text.count("SERIOUS dead_neurons in block") == 30
+    assert text.count("  do  ") == 12
+
+
+def test_a_run_finding_and_a_recovered_one():
+    text = printed(make_report(findings=[make_finding(None, "loss_spike", 1)], recovered=[make_finding("fc2")]))
+    assert "WARNING loss_spike in run, since" in text
+    assert "recovered: dead_neurons in fc2" in text
+
+
+@pytest.mark.parametrize(
+    ("missed", "line"),
+    [
+        (["emb"], "not watched: emb (report.coverage says why)"),
+        (["", "a[b]", "c", "d", "e"], "not watched: the model itself, a[b], c and 2 more (report.coverage says why)"),
+    ],
+)
+def test_what_is_not_watched_is_named(missed, line):
+    assert printed(make_report(missed=missed)).splitlines()[-1] == line
+    assert "not watched" not in printed(make_report())
+
+
+def test_few_layers_are_all_shown():
+    text = printed(make_report([f"block{i}" for i in range(12)]))
+    assert "block11" in text
+    assert "more" not in text
+
+
+def test_of_many_layers_the_sick_ones_and_the_first_healthy_ones_are_shown():
+    text = printed(make_report([f"block{i}" for i in range(40)], [make_finding("block30")]))
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("block")]
+    assert rows == [*(f"block{i}" for i in range(11)), "block30"]
+    assert "… and 28 more healthy" in text
+
+
+def test_every_sick_layer_is_shown():
+    names = [f"block{i}" for i in range(40)]
+    text = printed(make_report(names, [make_finding(name) for name in names[:20]]))
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("block")] == names[:20]
+    assert "… and 20 more healthy" in text
+
+
+def test_markup_in_names_is_text(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "a[0][bold red]x[/bold red]:smile:"
+    report = make_report([name, "head"], [make_finding(name)], recovered=[make_finding(name, "saturation")])
+    for text in (printed(report, 200), str(report)):
+        assert text.count(name) == 4  # row, place and message of the finding, recovered
+    assert name in report._repr_html_()
+
+
+def test_html_is_escaped():
+    page = make_report(["<script>", "head"])._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+
+
+def test_a_name_with_a_line_break_stays_in_its_row():
+    lines = printed(make_report(["new\nline", "head"])).splitlines()
+    assert lines[3].split()[:2] == ["new\\nline", "relu"]
+
+
+def test_ascii_output_spells_what_it_lacks():
+    text = printed(make_report([LONG, "head"], [make_finding(LONG, message="8 × 4 → Ω")]), encoding="ascii")
+    assert text.isascii()
+    assert "aaa...bbb" in text
+    assert "8 x 4 -> ?" in text
+    assert "-50 +/- 1.5" in text
+    assert text.splitlines()[2].strip("- ") == ""
+
+
+def test_a_report_without_layers():
+    assert printed(make_report([])) == "Neuron health epoch 0, step 40, 8 of 40 steps measured: healthy\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "short"),
+    [
+        ("fc1", 10, "fc1"),
+        ("a" * 100 + "b" * 100, 10, "aaa…bbbbbb"),
+        ("encoder.layers.11.output", 20, "e.layers.11.output"),
+        ("encoder.layers.11.output", 14, "e.l.11.output"),
+        ("encoder.11.attention.output", 14, "e.11.a.output"),
+        ("encoder.layers.11.output", 10, "e.l…output"),
+    ],
+)
+def test_shorten(name, width, short):
+    assert shorten(name, width) == short
+
+
+def test_encodable_keeps_what_fits():
+    assert encodable("± Ω …", "utf-8") == "± Ω …"
+    assert encodable("± ä …", "cp1252") == "± ä …"
+    assert encodable("ä Ω …", "latin-1") == "ä ? ..."
+    assert encodable("\ud800", "utf-8") == "?"

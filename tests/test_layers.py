@@ -1,0 +1,658 @@
+"""Which layers are found in a model: who owns the weight, which activation follows, where the neurons lie."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_neurohealth import Monitor
+from lightning_neurohealth.layers import Layer, clean_name
+from lightning_neurohealth.origins import moved_axis
+from tests.training import MLP, layers_of, watch_step
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def rows_of(layers: dict[str, Layer]) -> list[tuple[Any, ...]]:
+    """Name, owner, activation, axis and neurons of each layer, in the order of execution."""
+    return [(name, x.owner, x.activation, x.axis, x.neurons) for name, x in layers.items()]
+
+
+def outputs(layers: dict[str, Layer]) -> list[str]:
+    return [name for name, layer in layers.items() if layer.output]
+
+
+# Modules
+
+
+def test_sequential() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2))
+    layers = layers_of(net, torch.randn(5, 4))
+    assert rows_of(layers) == [("0", "0", "1", -1, 8), ("2", "2", "3", -1, 6), ("4", "4", None, -1, 2)]
+    assert [x.function.name for x in layers.values()] == ["relu", "tanh", "identity"]
+    assert [x.weight for x in layers.values()] == ["0.weight", "2.weight", "4.weight"]
+    assert [x.order for x in layers.values()] == sorted(x.order for x in layers.values())
+    assert outputs(layers) == ["4"]
+
+
+class SharedReLU(nn.Module):
+    """Like torchvision's ResNet: one in-place ReLU for several widths, each behind a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (2, 4, 6, 8)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = self.relu(norm(conv(x)))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_inplace_relu_for_several_widths(steps: int) -> None:
+    layers = layers_of(SharedReLU(), torch.randn(3, 2, 5, 5), steps=steps)
+    assert rows_of(layers) == [
+        ("convs.0", "convs.0", "relu", 1, 4),
+        ("convs.1", "convs.1", "relu", 1, 6),
+        ("convs.2", "convs.2", "relu", 1, 8),
+        ("head", "head", None, -1, 3),
+    ]
+    assert outputs(layers) == ["head"]
+
+
+class Residual(nn.Module):
+    """Two blocks in one: a ReLU behind each sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x + self.conv2(self.relu(self.conv1(x))))
+        return self.relu(x + self.conv3(x))
+
+
+def test_relu_behind_a_sum_is_a_layer_of_its_own() -> None:
+    layers = layers_of(Residual(), torch.randn(2, 4, 5, 5), steps=2)
+    assert rows_of(layers) == [
+        ("conv1", "conv1", "relu", 1, 4),
+        ("conv2", "conv2", None, 1, 4),
+        ("relu#2", None, "relu", 1, 4),
+        ("conv3", "conv3", None, 1, 4),
+        ("relu#3", None, "relu", 1, 4),
+    ]
+    assert outputs(layers) == ["relu#3"]
+
+
+class OneSum(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.relu(x + self.conv1(x)))
+
+
+def test_activation_without_a_weight_has_its_own_name() -> None:
+    layers = layers_of(OneSum(), torch.randn(2, 4, 5, 5))
+    assert list(layers) == ["conv1", "relu", "conv3"]
+    assert layers["relu"].owner is None
+    assert layers["relu"].weight is None
+    assert outputs(layers) == ["conv3"]
+
+
+class TimeAndFeatures(nn.Module):
+    """A convolution over time writes (N, C, T), a Linear (N, T, D); shapes do not tell them apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.conv_act = nn.Conv1d(6, 6, 1), nn.ReLU()
+        self.linear, self.linear_act = nn.Linear(6, 6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_act(self.conv(x))
+        return self.linear_act(self.linear(x.transpose(1, 2))).transpose(1, 2)
+
+
+def test_time_behind_or_before_the_features() -> None:
+    layers = layers_of(TimeAndFeatures(), torch.randn(3, 6, 6))
+    assert rows_of(layers) == [("conv", "conv", "conv_act", 1, 6), ("linear", "linear", "linear_act", -1, 6)]
+
+
+class ChannelsLast(nn.Module):
+    """A ConvNeXt block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.norm = nn.LayerNorm(4)
+        self.expand, self.act, self.reduce = nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + self.reduce(self.act(self.expand(y))).permute(0, 3, 1, 2)
+
+
+def test_channels_last_block() -> None:
+    _, report = watch_step(ChannelsLast(), torch.randn(2, 4, 5, 5))
+    layers = layers_of(ChannelsLast(), torch.randn(2, 4, 5, 5))
+    assert rows_of(layers) == [
+        ("depthwise", "depthwise", None, 1, 4),
+        ("expand", "expand", "act", -1, 16),
+        ("reduce", "reduce", None, -1, 4),
+    ]
+    assert float(report["expand"]["activation_rows"]) == 2 * 5 * 5
+
+
+class PermutedBeforeItsActivation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.act = nn.Linear(4, 6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.linear(x).permute(0, 3, 1, 2))
+
+
+def test_axis_is_followed_through_a_permutation() -> None:
+    layers = layers_of(PermutedBeforeItsActivation(), torch.randn(2, 6, 6, 4))
+    assert rows_of(layers) == [("linear", "linear", "act", 1, 6)]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.Identity(),
+        nn.Dropout(0.5),
+        nn.BatchNorm1d(8),
+        nn.LayerNorm(8),
+        nn.GroupNorm(2, 8),
+        nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.1)),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_norm_or_dropout_between_linear_and_activation(between: nn.Module) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), between, nn.ReLU(), nn.Linear(8, 1))
+    assert rows_of(layers_of(net, torch.randn(6, 4))) == [("0", "0", "2", -1, 8), ("3", "3", None, -1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "axis"),
+    [
+        (nn.Conv1d(4, 6, 3), (2, 4, 9), 1),
+        (nn.Conv2d(4, 6, 3), (2, 4, 9, 9), 1),
+        (nn.Conv3d(4, 6, 3), (2, 4, 5, 5, 5), 1),
+        (nn.ConvTranspose2d(4, 6, 3), (2, 4, 5, 5), 1),
+        (nn.Conv2d(4, 6, 3), (4, 9, 9), 0),
+        (nn.Linear(4, 6), (4,), -1),
+        (nn.Linear(4, 6), (2, 3, 4), -1),
+        (nn.Linear(4, 6), (2, 3, 5, 4), -1),
+    ],
+    ids=lambda value: str(value),
+)
+def test_neuron_axis_of_each_kind_of_layer(module: nn.Module, shape: tuple[int, ...], axis: int) -> None:
+    layers = layers_of(nn.Sequential(module, nn.ReLU()), torch.randn(shape))
+    assert rows_of(layers) == [("0", "0", "1", axis, 6)]
+
+
+def test_unbatched_sample_through_a_linear_counts_one_row() -> None:
+    _, report = watch_step(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), torch.randn(4))
+    assert float(report["0"]["activation_rows"]) == 1
+
+
+# Functions
+
+
+class Functional(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.function = nn.Linear(4, 8), nn.Linear(8, 1), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.function(self.fc1(x)))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (F.relu, "relu"),
+        (torch.relu, "relu"),
+        (torch.relu_, "relu"),
+        (lambda x: x.relu(), "relu"),
+        (lambda x: x.relu_(), "relu"),
+        (lambda x: F.relu(input=x, inplace=True), "relu"),
+        (lambda x: x.clamp(min=0), "relu"),
+        (torch.tanh, "tanh"),
+        (F.tanh, "tanh"),
+        (F.gelu, "gelu"),
+        (lambda x: F.gelu(x, approximate="tanh"), "gelu_tanh"),
+        (F.silu, "silu"),
+        (torch.sigmoid, "sigmoid"),
+        (lambda x: F.leaky_relu(F.dropout(x, 0.1), 0.2), "leaky_relu"),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_functional_activation(function: Any, name: str, steps: int) -> None:
+    layers = layers_of(Functional(function), torch.randn(6, 4), steps=steps)
+    assert rows_of(layers) == [("fc1", "fc1", name, -1, 8), ("fc2", "fc2", None, -1, 1)]
+    assert layers["fc1"].function.name == name
+
+
+class FunctionalResidual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Functional(lambda x: F.relu(x + 1.0))
+        self.block.fc2 = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(F.relu(x + self.block(x)) + x)
+
+
+def test_functional_activation_without_a_weight_is_named_by_its_caller() -> None:
+    layers = layers_of(FunctionalResidual(), torch.randn(6, 4))
+    assert rows_of(layers) == [
+        ("block.fc1", "block.fc1", "relu", -1, 8),
+        ("block.fc2", "block.fc2", None, -1, 4),
+        ("relu", None, "relu", -1, 4),
+        ("tanh", None, "tanh", -1, 4),
+    ]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", nn.SiLU()])
+def test_transformer_layer(activation: Any) -> None:
+    net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True))
+    layers = layers_of(net, torch.randn(2, 3, 8), steps=2)
+    assert list(layers)[-2:] == ["0.linear1", "0.linear2"]
+    hidden = layers["0.linear1"]
+    assert (hidden.axis, hidden.neurons) == (-1, 16)
+    assert hidden.function.name == ("silu" if isinstance(activation, nn.Module) else activation)
+    assert layers["0.linear2"].activation is None
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, functional: bool) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 4)
+        self.act = F.silu if functional else nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.gate(x)) * self.up(x))
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_gate(functional: bool) -> None:
+    layers = layers_of(SwiGLU(functional), torch.randn(6, 4))
+    assert list(layers) == ["gate", "up", "down"]
+    assert [x.gate for x in layers.values()] == [True, False, False]
+    assert layers["gate"].function.name == "silu"
+
+
+class PackedGate(nn.Module):
+    """Gate and value in one matrix; sigmoid as in GLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.act, self.down = nn.Linear(4, 16), nn.Sigmoid(), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.both(x).chunk(2, dim=-1)
+        return self.down(self.act(gate) * value)
+
+
+def test_gate_that_is_a_part_of_a_matrix() -> None:
+    layers = layers_of(PackedGate(), torch.randn(6, 4))
+    assert rows_of(layers) == [
+        ("both", "both", None, -1, 16),
+        ("act", None, "act", -1, 8),
+        ("down", "down", None, -1, 4),
+    ]
+    assert layers["act"].gate
+    assert outputs(layers) == ["down"]
+
+
+class Attention(nn.Module):
+    """Weights of its own, used without a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection = nn.Parameter(torch.randn(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(F.linear(x, self.projection))
+
+
+def test_weight_without_a_module_of_its_own() -> None:
+    layers = layers_of(nn.Sequential(Attention(), nn.Linear(6, 1)), torch.randn(3, 4), steps=2)
+    assert rows_of(layers) == [("0", "0", "relu", -1, 6), ("1", "1", None, -1, 1)]
+    assert layers["0"].weight == "0.projection"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda out, y: F.relu(1 - y * out),
+        lambda out, y: F.relu(1 - out),
+        lambda out, y: (out - y).clamp(min=0),
+        lambda out, y: torch.tanh(out - y) ** 2,
+    ],
+    ids=["hinge", "hinge of a critic", "clamped", "tanh"],
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_arithmetic_of_a_loss_is_no_layer(loss: Any, steps: int) -> None:
+    net, x, y = MLP(), torch.randn(6, 4), torch.ones(6, 1)
+    monitor = Monitor(net, every_n_steps=1)
+    for _ in range(steps):
+        with monitor:
+            loss(net(x), y).mean().backward()
+    layers = {layer.name: layer.activation for layer in monitor.close().values()}
+    monitor.remove()
+    assert layers == {"fc1": "act", "fc2": None}
+
+
+# Calls
+
+
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x) - self.encoder(-x)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_siamese_encoder_pools_its_rows(steps: int) -> None:
+    net = Siamese()
+    monitor, report = watch_step(net, torch.randn(5, 4), steps=steps)
+    assert list(report) == ["encoder.0", "encoder.2"]
+    assert float(report["encoder.0"]["activation_rows"]) == 10 * steps
+    assert [x.activation for x in monitor.finder.ordered()] == ["encoder.1", None]
+
+
+def test_siamese_encoder_adds_the_rows_of_both_inputs() -> None:
+    net, x = Siamese(), torch.randn(5, 4)
+    _, report = watch_step(net, x)
+    expected = (net.encoder[0](torch.cat([x, -x])) > 0).double().mean(0)
+    torch.testing.assert_close(report["encoder.0"]["on_rate"], expected)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Module()
+        self.cell.fc, self.cell.act = nn.Linear(4, 4), nn.Tanh()
+        self.cell.forward = lambda x: self.cell.act(self.cell.fc(self.cell.act(self.cell.fc(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_module_called_twice_in_a_composite_is_two_layers(steps: int) -> None:
+    layers = layers_of(Recurrent(), torch.randn(5, 4), steps=steps)
+    assert rows_of(layers) == [
+        ("cell.fc", "cell.fc", "cell.act", -1, 4),
+        ("cell.fc#2", "cell.fc", "cell.act", -1, 4),
+    ]
+    assert [x.weight for x in layers.values()] == ["cell.fc.weight"] * 2
+
+
+def test_model_called_twice_in_a_step_pools_its_rows() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(5, 4)
+    monitor = Monitor(net, every_n_steps=1)
+    with monitor:
+        (net(x) - net(-x)).sum().backward()
+    report = monitor.close()
+    monitor.remove()
+    assert list(report) == ["0", "2"]
+    assert float(report["0"]["activation_rows"]) == 10
+
+
+# Weights
+
+
+class Tied(nn.Module):
+    """Input and output embedding are one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, 4)
+        self.fc, self.act, self.out = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 7, bias=False)
+        self.out.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.act(self.fc(self.words(x))))
+
+
+def test_tied_weights() -> None:
+    net = Tied()
+    _, report = watch_step(net, torch.randint(7, (3, 5)))
+    assert list(report) == ["fc", "out"]
+    assert float(report["out"]["activation_rows"]) == 15
+    # its weight is known by the name under which it comes first
+    assert report["out"]["gradient_norm"] == report.parameters["words.weight"]["gradient_norm"] > 0
+
+
+def test_two_layers_with_one_weight() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU())
+    net[2].weight = net[0].weight
+    _, report = watch_step(net, torch.randn(3, 4))
+    assert list(report) == ["0", "2"]
+    assert report["0"]["gradient_norm"] == report["2"]["gradient_norm"] > 0
+    assert report.coverage.parameters == 1.0
+
+
+def test_frozen_layer_is_watched_and_its_gradients_are_not() -> None:
+    net = MLP()
+    net.fc1.requires_grad_(False)
+    _, report = watch_step(net, torch.randn(20, 4))
+    assert list(report) == ["fc1", "fc2"]
+    assert float(report["fc1"]["activation_rows"]) == 20
+    assert "gradient_flow" not in report["fc1"]
+    assert "gradient_flow" in report["fc2"]
+
+
+def test_frozen_layer_in_the_middle_passes_gradients() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    net[2].requires_grad_(False)
+    _, report = watch_step(net, torch.randn(20, 4))
+    assert (report["2"]["gradient_flow"] > 0).all()
+    assert (report["0"]["gradient_flow"] > 0).all()
+    assert report["2"]["gradient_norm"] == 0
+
+
+# What is wanted
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ({"include": ["0"]}, ["0.fc1", "0.fc2"]),
+        ({"include": ["*.fc1"]}, ["0.fc1", "1.fc1"]),
+        ({"exclude": ["0"]}, ["1.fc1", "1.fc2"]),
+        ({"exclude": ["*.fc2"]}, ["0.fc1", "1.fc1"]),
+        ({"include": ["1"], "exclude": ["1.fc2"]}, ["1.fc1"]),
+    ],
+    ids=str,
+)
+def test_include_and_exclude(choice: dict[str, Any], names: list[str]) -> None:
+    first = MLP()
+    first.fc2 = nn.Linear(8, 4)
+    net, x = nn.Sequential(first, MLP()), torch.randn(5, 4)
+    layers = layers_of(net, x, steps=2, **choice)
+    assert list(layers) == names
+    for name in names:
+        assert layers[name].activation == (f"{name[0]}.act" if name.endswith("fc1") else None)
+    _, report = watch_step(net, x, **choice)
+    assert set(report.coverage.missed) == {"0.fc1", "0.fc2", "1.fc1", "1.fc2"} - set(names)
+    assert set(report.coverage.missed.values()) == {"excluded"}
+
+
+def test_pattern_that_matches_nothing() -> None:
+    with pytest.raises(ValueError, match=r"'encoder\.\*' matches no module of MLP; there are fc1, act, fc2"):
+        Monitor(MLP(), include=["encoder.*"])
+
+
+def test_patterns_that_leave_nothing() -> None:
+    with pytest.raises(ValueError, match="include and exclude leave none"):
+        Monitor(MLP(), exclude=["*"])
+
+
+def test_model_without_layers() -> None:
+    with pytest.raises(ValueError, match="Sequential has no layer to watch"):
+        Monitor(nn.Sequential(nn.LayerNorm(3)))
+
+
+# What could not be seen
+
+
+def test_activation_called_by_keyword() -> None:
+    class Keyword(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc2(self.act(input=self.fc1(x)))
+
+    layers = layers_of(Keyword(), torch.randn(5, 4))
+    assert layers["fc1"].activation == "act"
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.lstm, self.gru = nn.Embedding(50, 4), nn.LSTM(4, 6), nn.GRU(6, 5)
+        self.head, self.spare = nn.Linear(5, 1), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(self.lstm(self.words(x))[0])[0])
+
+
+def test_recurrent_layers_are_watched_at_their_outputs() -> None:
+    net, x = Reader(), torch.randint(50, (3, 2))
+    assert rows_of(layers_of(net, x)) == [
+        ("lstm", "lstm", None, -1, 6),
+        ("gru", "gru", None, -1, 5),
+        ("head", "head", None, -1, 1),
+    ]
+    _, report = watch_step(net, x)
+    assert float(report["lstm"]["activation_rows"]) == 6
+    torch.testing.assert_close(
+        report["lstm"]["activation_mean"], net.lstm(net.words(x))[0].detach().flatten(0, 1).double().mean(0)
+    )
+
+
+def test_modules_that_are_no_layers_are_listed() -> None:
+    _, report = watch_step(Reader(), torch.randint(50, (3, 2)))
+    assert set(report.coverage.missed) == {"words", "spare"}
+    assert report.coverage.missed["spare"] == "never called"
+    assert "Embedding" in report.coverage.missed["words"]
+    assert 0.5 < report.coverage.parameters < 1
+
+
+def test_layer_that_changes_its_width_is_listed() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.act, self.width = nn.Linear(4, 8), nn.ReLU(), 8
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.width -= 2
+            return self.act(self.fc(x)[..., : self.width] + x[..., :1])
+
+    _, report = watch_step(Cut(), torch.randn(5, 4), steps=3)
+    assert "fc" in report
+    assert any("width" in why for why in report.coverage.missed.values())
+
+
+# Names and axes
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("net._orig_mod.fc", "net.fc"),
+        ("_orig_mod", ""),
+        ("_fsdp_wrapped_module._checkpoint_wrapped_module.a.0", "a.0"),
+        ("a._orig_mod", "a"),
+        ("my_orig_mod.a", "my_orig_mod.a"),
+    ],
+)
+def test_clean_name(name: str, clean: str) -> None:
+    assert clean_name(name) == clean
+
+
+SHAPE = (2, 3, 4, 5)
+CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("permute", (0, 3, 1, 2), {}),
+    ("permute", ((0, 3, 1, 2),), {}),
+    ("transpose", (1, -1), {}),
+    ("swapaxes", (0, 2), {}),
+    ("movedim", (1, -1), {}),
+    ("transpose", (), {"dim0": 1, "dim1": 2}),
+    ("mT", (), {}),
+    ("flatten", (1, 2), {}),
+    ("flatten", (0, 1), {}),
+    ("flatten", (2,), {}),
+    ("flatten", (1,), {}),
+    ("unsqueeze", (0,), {}),
+    ("unsqueeze", (-1,), {}),
+    ("mean", (1,), {}),
+    ("mean", ((2, 3),), {}),
+    ("contiguous", (), {}),
+    ("reshape", (-1, 5), {}),
+    ("view", (2, 3, 20), {}),
+    ("view", (2, 3, 4, 5, 1), {}),
+]
+
+
+def call_with_index(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int
+) -> tuple[int | None, int | None]:
+    """What we say of ``axis`` after a call, and what is true: each entry holds its own index on it."""
+    index = [torch.arange(SHAPE[axis], dtype=torch.float32).view([-1 if i == axis else 1 for i in range(4)])]
+    x = index[0].expand(SHAPE).contiguous()
+    method = getattr(x, name)
+    out = method if isinstance(method, Tensor) else method(*args, **kwargs)
+    true = None
+    for i, size in enumerate(out.shape):
+        like = index[0].view([-1 if j == i else 1 for j in range(out.dim())])
+        if size == SHAPE[axis] and torch.equal(out, like.expand_as(out)):
+            true = i
+    return moved_axis(name, args, kwargs, x, out, axis), true
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=str)
+def test_moved_axis_is_right_or_not_known(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> None:
+    said, true = call_with_index(name, args, kwargs, axis)
+    assert said in (None, true)
+
+
+@pytest.mark.parametrize(
+    ("call", "axis", "moved"),
+    [
+        (CALLS[0], 1, 2),
+        (CALLS[1], 3, 1),
+        (CALLS[2], 1, 3),
+        (CALLS[3], 2, 0),
+        (CALLS[4], 1, 3),
+        (CALLS[5], 1, 2),
+        (CALLS[6], 2, 3),
+        (("flatten", (2,), {}), 1, 1),
+        (("flatten", (0, 1), {}), 3, 2),
+        (("flatten", (1,), {}), 1, None),
+        (("mean", ((2, 3),), {}), 1, 1),
+        (("mean", (1,), {}), 3, 2),
+        (("reshape", (-1, 5), {}), 3, 1),
+    ],
+    ids=str,
+)
+def test_moved_axis_where_networks_need_it(call: Any, axis: int, moved: int | None) -> None:
+    assert call_with_index(*call, axis) == (moved, moved)
