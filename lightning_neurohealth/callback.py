@@ -214,13 +214,8 @@ class NeuronHealth(Callback):
         folder = trainer.log_dir  # on every rank: Lightning broadcasts it
         if not trainer.is_global_zero:
             return
-        local = folder is not None and "://" not in folder
-        place = Place(
-            Path(folder) / "neurohealth" if folder and local else None,
-            tuple(trainer.loggers),
-            _echo(trainer),
-            self.log_level,
-        )
+        ours = None if not folder or "://" in folder else Path(folder) / "neurohealth"
+        place = Place(ours, tuple(trainer.loggers), _echo(trainer), self.log_level)
         for sink in self.sinks:
             self._open_sinks.append(sink)
             self._quietly(sink.open, place, sink=sink)
