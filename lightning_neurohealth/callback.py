@@ -7,8 +7,9 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,6 +28,24 @@ VALIDATION_LOSS = re.compile(
     r"(?:val|valid|validation)[_/.-]?(?:epoch[_/.-]?)?loss(?:_epoch)?(?:/dataloader_idx_0)?", re.IGNORECASE
 )
 """Names under which people log the loss of their validation."""
+
+Event = TypeVar("Event", bound=Callable[..., None])
+
+
+def guarded(event: Event) -> Event:
+    """Nothing of ours ends a run in the middle: a fault switches the monitor off, with one warning."""
+
+    @wraps(event)
+    def call(self: NeuronHealth, *args: Any, **kwargs: Any) -> None:
+        try:
+            event(self, *args, **kwargs)
+        except CriticalFindingError:
+            raise
+        except Exception as error:
+            if self._monitor is not None:
+                self._monitor.fail(error)
+
+    return cast("Event", call)
 
 
 class NeuronHealth(Callback):
@@ -101,16 +120,19 @@ class NeuronHealth(Callback):
         monitor.taps.backward = not pl_module.automatic_optimization
         self._open(trainer)
 
+    @guarded
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         length = trainer.num_training_batches
         if self._monitor is not None and math.isfinite(length) and length:
             self._monitor.epoch_steps = max(1, math.ceil(length / trainer.accumulate_grad_batches))
 
+    @guarded
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._monitor is not None:
             self._monitor.begin_step()
             self._monitor.begin_batch()
 
+    @guarded
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         monitor = self._monitor
         if monitor is None:
@@ -123,6 +145,7 @@ class NeuronHealth(Callback):
         if not pl_module.automatic_optimization:
             monitor.record_loss(loss.detach() / _loss_scale(trainer))
 
+    @guarded
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None:
             self._monitor.taps.backward = False
@@ -130,6 +153,7 @@ class NeuronHealth(Callback):
             if not pl_module.automatic_optimization:
                 self._monitor.taps.follow(functions=True)
 
+    @guarded
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
@@ -139,6 +163,7 @@ class NeuronHealth(Callback):
             several = len(trainer.optimizers) > 1
             self._monitor.before_update(optimizer if several else None)
 
+    @guarded
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -160,18 +185,21 @@ class NeuronHealth(Callback):
             last = trainer.is_last_batch and _is_last_epoch(trainer)
             self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, last or _steps_are_over(trainer))
 
+    @guarded
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None and not trainer.sanity_checking:
             losses = [value for name, value in trainer.callback_metrics.items() if VALIDATION_LOSS.fullmatch(name)]
             if losses:
                 self._monitor.record_validation_loss(losses[0])
 
+    @guarded
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.settings.window == "epoch":
             # Lightning logs what it reduces over the epoch at the step that has just ended
             step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
             self._close(trainer, step, last=_is_last_epoch(trainer) or _steps_are_over(trainer))
 
+    @guarded
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None:
             if self._monitor.window_steps:

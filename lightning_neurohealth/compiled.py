@@ -9,26 +9,31 @@ from typing import Any
 class _Eager:
     """Sets the stance of ``torch.compile`` for a measured step and restores what the user had.
 
-    The stance is touched only where something was compiled: importing the compiler takes a second.
+    The stance is touched only where something was compiled: importing the compiler takes a second. Several monitors may
+    measure the same step; the first sets it and the last restores it.
     """
 
     def __init__(self) -> None:
-        self._stances: dict[int, Any] = {}
+        self._inside: set[int] = set()
+        self._stance: Any = None
 
     def enter(self, key: object) -> None:
         """Run eagerly from here on."""
-        if "torch._dynamo" in sys.modules and id(key) not in self._stances:
-            import torch
+        if "torch._dynamo" in sys.modules:
+            if not self._inside:
+                import torch
 
-            stance = torch.compiler.set_stance("force_eager")
-            stance.__enter__()
-            self._stances[id(key)] = stance
+                self._stance = torch.compiler.set_stance("force_eager")
+                self._stance.__enter__()
+            self._inside.add(id(key))
 
     def leave(self, key: object) -> None:
         """Back to the stance before."""
-        stance = self._stances.pop(id(key), None)
-        if stance is not None:
-            stance.__exit__(None, None, None)
+        if id(key) in self._inside:
+            self._inside.remove(id(key))
+            if not self._inside:
+                stance, self._stance = self._stance, None
+                stance.__exit__(None, None, None)
 
 
 eager = _Eager()

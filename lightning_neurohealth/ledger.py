@@ -19,7 +19,14 @@ KINDS: tuple[Kind, ...] = ("sum", "min", "max")
 Book = dict[Signal, list[Statistic]]
 Entry = tuple[Statistic, str, Tensor]
 Pending = tuple[Subject, Statistic, Partials, Signal]
-SNAPSHOTS = {Signal.WEIGHT, Signal.BIAS, Signal.SLOPE_PARAMETER, Signal.PARAMETER, Signal.PARAMETER_CHANGE}
+SNAPSHOTS = {
+    Signal.WEIGHT,
+    Signal.OUTGOING_WEIGHT,
+    Signal.BIAS,
+    Signal.SLOPE_PARAMETER,
+    Signal.PARAMETER,
+    Signal.PARAMETER_CHANGE,
+}
 
 
 class Ledger:
@@ -40,6 +47,7 @@ class Ledger:
         self.step = 0
         self._pending: list[Pending] = []
         self._agreed: list[Subject] = []
+        self._merged: list[Subject] = []
         self._initial: dict[Kind, Tensor] = {}
         self._initial_agreed: list[Subject] = []
         self._twins: dict[Statistic, Statistic] = {}
@@ -90,7 +98,8 @@ class Ledger:
             for entry in pending:
                 subject, statistic, partials, _ = entry
                 if getattr(subject, "superseded", False):
-                    self.books.pop(subject, None)
+                    if subject not in self._agreed and subject not in self._initial_agreed:
+                        self.books.pop(subject, None)
                 elif isinstance(statistic, Series):
                     statistic.merge(partials)
                 elif statistic in taken:
@@ -121,16 +130,20 @@ class Ledger:
     def agree(self) -> None:
         """Let all ranks keep the same layers in the same order; a rank that never saw one keeps it empty."""
         if ranks.world_size() > 1:
-            layers = [s for s in self.books if isinstance(s, Layer)]
+            layers = [s for s in self.books if isinstance(s, Layer) and not s.superseded]
             mine = {layer.name: layer for layer in layers}
+            first: dict[str, dict[str, Any]] = {}
             for facts in [fact for of_rank in ranks.gather_objects([_facts(x) for x in layers]) for fact in of_rank]:
-                layer = mine.get(facts["name"])
-                if layer is None:
+                first.setdefault(facts["name"], facts)
+            for name, facts in first.items():
+                if name not in mine:
                     device = layers[0].device if layers else torch.device("cpu")
-                    layer = mine[facts["name"]] = Layer(**{**facts, "device": device})
-                    self.open(layer, "layer")
-            self.books = {mine.get(s.name, s): self.books[mine.get(s.name, s)] for s in [*self.books]}
-        self._agreed = sorted(self.books, key=lambda subject: (isinstance(subject, Layer), subject.name))
+                    mine[name] = Layer(**{**facts, "device": device})
+                    self.open(mine[name], "layer")
+                for fact in ("order", "output", "gate"):  # where ranks differ, the first that has the layer is right
+                    setattr(mine[name], fact, facts[fact])
+        live = [s for s in self.books if not getattr(s, "superseded", False)]
+        self._agreed = sorted(live, key=lambda subject: (isinstance(subject, Layer), subject.name))
 
     def keep_initial(self) -> None:
         """Keep what was seen so far, the first measured step, beside what is to come."""
@@ -160,6 +173,7 @@ class Ledger:
             if kind == "sum":
                 others = int(packed[-1])
         twins = self._twins_of(self._agreed, values)
+        self._merged = list(self._agreed)
         firsts = self._twins_of(self._initial_agreed, initial, fresh=True) if self._initial else None
         self._initial, self._initial_agreed = {}, []
         if others and ranks.world_size() > 1:
@@ -168,7 +182,7 @@ class Ledger:
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
-        for statistic in self._statistics(self._agreed):
+        for statistic in self._statistics(self._merged):
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1
             if statistic.decay is None:

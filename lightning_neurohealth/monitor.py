@@ -34,6 +34,7 @@ from lightning_neurohealth.window import Window
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
+HALVES = (torch.float16, torch.bfloat16)
 NO_ROWS = "has seen no rows"
 
 
@@ -189,7 +190,7 @@ class Monitor:
     def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Receives the taps."""
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
-            x = x.float() * self.gradient_scale
+            x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         self.ledger.take(subject, signal, x)
 
     def wants(self, signal: Signal) -> bool:
@@ -252,10 +253,8 @@ class Monitor:
             progress=self.progress,
             last=last,
         )
-        layers = {layer.name: layer for layer in self.finder.ordered() if layer in twins}
-        for subject in twins:
-            if isinstance(subject, Layer):
-                layers.setdefault(subject.name, subject)
+        found = sorted((s for s in twins if isinstance(s, Layer)), key=lambda layer: layer.order)
+        layers = {layer.name: layer for layer in found}
         for layer in self.finder.ordered():
             if layer not in twins or saw_nothing(twins[layer]):
                 layers.pop(layer.name, None)
@@ -306,6 +305,12 @@ class Monitor:
     def _stride(self) -> int:
         losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))
         return next((series.stride for series in losses), 1)
+
+    def fail(self, error: BaseException) -> None:
+        """Switch off, with one warning, after a fault of ours."""
+        self.taps.remove()
+        eager.leave(self)
+        self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         # windows still close: other ranks would wait for this one

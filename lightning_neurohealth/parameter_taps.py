@@ -88,7 +88,8 @@ class ParameterTaps:
         if weights:
             now = self._weights()
             for layer, weight in weights.items():
-                self.receiver.take(layer, Signal.WEIGHT_UPDATE, now[layer] - weight)
+                if layer in now:
+                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, now[layer] - weight)
 
     def at_close(self) -> None:
         """Deliver the parameters as they are now."""
@@ -105,6 +106,9 @@ class ParameterTaps:
         if Signal.WEIGHT in self.wanted:
             for layer, weight in self._weights().items():
                 self.receiver.take(layer, Signal.WEIGHT, weight)
+        if Signal.OUTGOING_WEIGHT in self.wanted:
+            for layer, norms in self._outgoing_norms().items():
+                self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1))
         if Signal.BIAS in self.wanted:
             for layer in self.finder.ordered():
                 bias = getattr(self.finder.modules.get(layer.owner or ""), "bias", None)
@@ -125,6 +129,15 @@ class ParameterTaps:
                 found[layer] = (weight, layer.weight_axis)
         return found
 
+    def _outgoing_norms(self) -> dict[Layer, Tensor]:
+        norms: dict[Layer, Tensor] = {}
+        for reader, (weight, axis) in self._weight_tensors().items():
+            layer = self.finder.layers.get(reader.before or "")
+            if layer is not None and layer.neurons % weight.shape[1 - axis] == 0:
+                found = by_input(weight.detach(), 1 - axis, layer.neurons).double().norm(dim=1)
+                norms[layer] = torch.hypot(norms[layer], found) if layer in norms else found
+        return norms
+
     def _weights(self) -> dict[Layer, Tensor]:
         return {layer: by_neuron(w.detach(), axis) for layer, (w, axis) in self._weight_tensors().items()}
 
@@ -132,3 +145,9 @@ class ParameterTaps:
 def by_neuron(weight: Tensor, axis: int) -> Tensor:
     """A weight, or its gradient, as ``[1, neurons, fan-in]``."""
     return weight.movedim(axis, 0).reshape(1, weight.shape[axis], -1)
+
+
+def by_input(weight: Tensor, axis: int, inputs: int) -> Tensor:
+    """A weight as ``[inputs, fan-out]``; those of a convolution in groups are read by the neurons of their group."""
+    grouped = weight.reshape(inputs // weight.shape[axis], -1, *weight.shape[1:]) if axis else weight.unsqueeze(0)
+    return grouped.movedim(axis + 1, 1).reshape(inputs, -1)

@@ -59,10 +59,9 @@ class Fall:
     drift: float
     drift_error: float
 
-    @property
-    def drifting(self) -> bool:
-        """True if the loss still moves: beyond its noise, and enough to matter if the run lasted ten times as long."""
-        return abs(self.drift) > 2.5 * self.drift_error and abs(self.drift) > 0.005
+    def drifts(self, share: float) -> bool:
+        """True if the loss still moves, by more than ``share`` and beyond its noise."""
+        return abs(self.drift) > max(share, 2.5 * self.drift_error)
 
 
 @dataclass

@@ -22,6 +22,8 @@ class Signal(str, Enum):
     """∂L/∂a · a, summed over space for channels: what silencing the neuron would change, to first order."""
     WEIGHT = "weight"
     """Weight of the layer's owner as ``[1, neurons, fan-in]``, once a window, and before the first update."""
+    OUTGOING_WEIGHT = "outgoing_weight"
+    """L2 norm of all weights by which other layers read a neuron directly, ``[1, neurons, 1]``, likewise."""
     BIAS = "bias"
     """Its bias as ``[1, neurons, 1]``, likewise."""
     WEIGHT_GRADIENT = "weight_gradient"

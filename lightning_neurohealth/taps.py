@@ -85,7 +85,7 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         taps = self.taps
-        if not taps.armed or taps.inside or torch._C._current_graph_task_id() != -1:
+        if not (taps.armed and taps.following) or taps.inside or torch._C._current_graph_task_id() != -1:
             return func(*args, **kwargs)
         layer = taps.guarded(taps.before_function, func, args, kwargs)
         out = func(*args, **kwargs)
@@ -107,6 +107,7 @@ class Taps:
         self.model, self.finder, self.receiver = model, finder, receiver
         self.hook_root = hook_root
         self.armed = False
+        self.following = True
         self.backward = True
         self.called: set[str] = set()
         self.inside = 0
@@ -157,12 +158,7 @@ class Taps:
 
     def follow(self, functions: bool) -> None:
         """See calls of functions from here on, or no longer: what a backward pass or an optimizer calls is no layer."""
-        if self._functions is not None:
-            seen, self._functions = self._functions, None
-            seen.__exit__(None, None, None)
-        if functions and self.armed and self.finder.tracing:
-            self._functions = _Functions(self)
-            self._functions.__enter__()
+        self.following = functions
 
     def arm(self) -> None:
         """Begin a measured forward and backward."""
@@ -174,10 +170,15 @@ class Taps:
         if self.finder.tracing and not self._callers_seen:
             self._watch_callers()
         self.follow(functions=True)
+        if self.finder.tracing:
+            self._functions = _Functions(self)
+            self._functions.__enter__()
 
     def disarm(self) -> None:
         """End it."""
-        self.follow(functions=False)
+        if self._functions is not None:
+            functions, self._functions = self._functions, None
+            functions.__exit__(None, None, None)
         if self.armed:
             self.armed = False
             self.finder.end_step()
@@ -281,7 +282,14 @@ class Taps:
             self.guarded(self._send, layer, Signal.ACTIVATION_GRADIENT, gradient)
             # an activation that was changed in place since is not what the gradient belongs to
             if kept is not None and kept[0]._version == kept[1]:
-                self.guarded(self._send, layer, Signal.ACTIVATION_TIMES_GRADIENT, (kept[0] * gradient).detach())
+                self.guarded(self._effect, layer, kept[0], gradient.detach())
+
+    def _effect(self, layer: Layer, a: Tensor, gradient: Tensor) -> None:
+        # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
+        effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
+        if 0 <= layer.axis < effect.dim() - 1:
+            effect = effect.flatten(layer.axis + 1).sum(-1)
+        self._send(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect)
 
     def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
         # a checkpointed module runs again while backward does: that is the same forward, not another one

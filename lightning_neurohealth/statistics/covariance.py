@@ -1,0 +1,52 @@
+"""How the neurons of a layer vary together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+
+NEURONS = 256
+ROWS = 2048
+GOLDEN = 0.6180339887498949
+
+
+class Covariance(Statistic):
+    """Σx and Σxxᵀ over sampled rows and neurons: at most 256 neurons, evenly spaced, and 2,048 rows a batch.
+
+    Multiples of the golden ratio spread the rows evenly without a period that could fall in with that of an image.
+    """
+
+    sums: Tensor
+    squares: Tensor
+    sampled: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.width = min(self.neurons, NEURONS)
+        self.state("sums", "sum", (self.width,))
+        self.state("squares", "sum", (self.width, self.width))
+        self.state("sampled", "sum", ())
+
+    def reduce(self, x: Tensor) -> Partials:
+        rows, inner = x.shape[0] * x.shape[2], x.shape[2]
+        row = torch.arange(min(rows, ROWS), device=x.device)
+        if rows > ROWS:
+            row = (row.double() * GOLDEN % 1.0 * rows).long()
+        neuron = torch.arange(self.width, device=x.device) * self.neurons // self.width
+        some = x[row // inner, :, row % inner][:, neuron].double()
+        return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(row)}
+
+    @property
+    def spectrum(self) -> Tensor:
+        """Variances along the principal axes, ascending, ``[width]``; 0 below 1e-12 of the largest mean square.
+
+        NaN where an activation was not finite.
+        """
+        mean, squares = self.sums / self.sampled, self.squares / self.sampled
+        matrix = squares - mean.outer(mean)
+        if not matrix.isfinite().all():
+            return torch.full_like(mean, torch.nan)
+        variances = torch.linalg.eigvalsh(matrix)
+        return torch.where(variances > 1e-12 * squares.diagonal().max(), variances, 0.0)

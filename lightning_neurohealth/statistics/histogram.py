@@ -1,0 +1,51 @@
+"""How often a neuron's output falls into each of some bins."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.activations import Activation
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.statistics.base import Partials, Statistic
+
+BINS = 64
+
+
+class Histogram(Statistic):
+    """Rows in each bin, ``[neurons, bins]``; bins do not depend on data, so counts add over batches, windows and ranks.
+
+    An activation with two bounds has 64 equal bins between them. Others have bins of half an octave on either side of
+    0, from 2⁻⁸ to 2⁸, one for what is smaller and one for what is larger; bins beyond a bound are left out. NaN is in
+    no bin.
+    """
+
+    counts: Tensor
+
+    def __init__(self, subject: Layer) -> None:
+        super().__init__(subject)
+        self.edges = edges(subject.function)
+        self.bins = len(self.edges) + 1
+        self.state("counts", "sum", (self.neurons, self.bins))
+
+    def reduce(self, x: Tensor) -> Partials:
+        x = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+        self.edges = self.edges.to(x.device)
+        nowhere = self.neurons * self.bins
+        place = torch.bucketize(x, self.edges.to(x.dtype))
+        place += torch.arange(0, nowhere, self.bins, device=x.device).view(1, -1, 1)
+        place.masked_fill_(x.isnan(), nowhere)
+        counts = torch.zeros(nowhere + 1, dtype=torch.float64, device=x.device)
+        counts.scatter_add_(0, place.flatten(), counts.new_ones(()).expand(place.numel()))
+        return {"counts": counts[:nowhere].view(self.neurons, self.bins)}
+
+
+def edges(function: Activation) -> Tensor:
+    """Where one bin ends and the next begins, float64; an edge belongs to the bin under it."""
+    lower, upper = function.lower, function.upper
+    if lower is not None and upper is not None:
+        return torch.linspace(lower, upper, BINS + 1, dtype=torch.float64)[1:-1]
+    sizes = 2.0 ** torch.arange(-8, 8.5, 0.5, dtype=torch.float64)
+    grid = torch.cat([-sizes.flip(0), sizes])
+    inside = grid[(grid > (-torch.inf if lower is None else lower)) & (grid < (torch.inf if upper is None else upper))]
+    return inside if len(inside) else grid

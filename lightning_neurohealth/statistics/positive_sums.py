@@ -1,0 +1,25 @@
+"""Sum of the positive part."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+
+
+class PositiveSums(Statistic):
+    """Σ max(x, 0) over rows, only for layers that read nothing negative."""
+
+    sums: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.state("sums", "sum")
+
+    @classmethod
+    def applies(cls, subject: Subject) -> bool:
+        return isinstance(subject, Layer) and subject.nonnegative
+
+    def reduce(self, x: Tensor) -> Partials:
+        return {"sums": total(x.clamp_min(0))}

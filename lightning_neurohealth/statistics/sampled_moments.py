@@ -1,0 +1,46 @@
+"""Sums from which the signal and the noise of sampled elements follow."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor
+
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+
+
+class SampledMoments(Statistic):
+    """Σx and Σx² over steps of each sampled element, and the number of steps.
+
+    Ranks that train together have the same gradient at the end of a step: each counts for its share of one, so that
+    many ranks do not pass for many steps.
+    """
+
+    sums: Tensor
+    squares: Tensor
+    steps: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        owners = getattr(subject, "sample_owners", None)
+        samples = (subject.neurons if owners is None else len(owners),)
+        self.state("sums", "sum", samples)
+        self.state("squares", "sum", samples)
+        self.state("steps", "sum", ())
+
+    def reduce(self, x: Tensor) -> Partials:
+        x = x.double()
+        share = 1.0 / (dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)
+        steps = x.new_full((), x.shape[0] * x.shape[2] * share)
+        return {"sums": x.sum((0, 2)) * share, "squares": (x * x).sum((0, 2)) * share, "steps": steps}
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over steps, ``[samples]``."""
+        return self.sums / self.steps
+
+    @property
+    def variance(self) -> Tensor:
+        """Unbiased variance over steps, ``[samples]``; NaN with fewer than two."""
+        if self.steps < 2:
+            return self.sums * float("nan")
+        return (self.squares - self.sums**2 / self.steps).clamp_min(0.0) / (self.steps - 1)

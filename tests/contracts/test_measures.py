@@ -1,0 +1,145 @@
+"""What holds for every measure, and what is said of one that is written wrongly."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lightning_neurohealth.measures
+from lightning_neurohealth.discovery import snake_case
+from lightning_neurohealth.measures import Measure, all_measures
+from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics import Subject
+from lightning_neurohealth.statistics.magnitude import Magnitude
+from lightning_neurohealth.statistics.moments import Moments
+from tests.measures.harness import Batches, compute, layer, parameters, run
+
+HERE = Path(__file__)
+FOLDER = Path(lightning_neurohealth.measures.__path__[0])
+FIRST_STEPS = {"nonfinite_step", "nonfinite_loss_step", "nonfinite_gradient_step"}  # infinite where all is well
+LAYER = layer(5, nn.Tanh(), fan_in=4, fan_out=3, nonnegative=True)  # tanh has tails, slopes and two ends
+SHAPE = re.compile(r"``\[\w+\]``|scalar|one number a parameter")
+READS_AS = re.compile(r"Sources?: \S|\n\n *\S|infinite if none")
+
+every_measure = pytest.mark.parametrize("measure", all_measures().values(), ids=lambda m: m.name)
+
+
+def test_every_file_holds_the_measure_of_its_name() -> None:
+    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "base"}
+    assert files == set(all_measures())
+
+
+@every_measure
+def test_one_name_leads_to_all_places(measure: Measure) -> None:
+    assert measure.name == snake_case(type(measure).__name__) == Path(inspect.getfile(type(measure))).stem
+    assert (HERE.parents[1] / "measures" / f"test_{measure.name}.py").exists()
+
+
+@every_measure
+def test_says_its_shape_and_how_to_read_it(measure: Measure) -> None:
+    text = vars(type(measure))["__doc__"] or ""
+    assert SHAPE.search(text), "no shape"
+    assert READS_AS.search(text), "neither a source nor how to read it"
+
+
+@every_measure
+def test_belongs_to_a_set(measure: Measure) -> None:
+    assert measure.level in ("economy", "standard", "full")
+
+
+@every_measure
+def test_gives_finite_numbers_on_ordinary_data(measure: Measure) -> None:
+    generator = torch.Generator().manual_seed(0)
+    subject = {"layer": LAYER, "parameters": parameters(), "run": run()}[measure.subject]
+    rows = (7, 1, 13) if measure.subject == "layer" else (1, 1, 1)
+    given = {
+        signal.value: Batches(tuple(torch.rand((n, width(signal, subject)), generator=generator) + 0.1 for n in rows))
+        for signal in measure.needs
+    }
+    value = compute(measure.name, given, subject)
+    assert value.dtype in (np.float32, np.float64)
+    assert value.shape in ((), (subject.neurons,)) or measure.subject == "run"
+    assert np.isposinf(value) if measure.name in FIRST_STEPS else np.isfinite(value).all()
+
+
+def width(signal: Signal, subject: Subject) -> int:
+    """How many numbers a row of ``signal`` has."""
+    return len(parameters().sample_owners) if signal is Signal.GRADIENT_SAMPLE else subject.neurons
+
+
+# A measure that is written wrongly is refused as soon as its class is defined.
+
+
+def test_unknown_signal_is_refused_with_what_comes_near() -> None:
+    with pytest.raises(TypeError) as error:
+
+        class Wrong(Measure):
+            def compute(self, activations: Magnitude) -> Tensor:
+                return activations.sums
+
+    said = str(error.value)
+    assert str(HERE) in said
+    assert "Wrong.compute" in said
+    assert "'activations'" in said
+    assert "did you mean 'activation'" in said
+
+
+def test_a_name_like_none_is_refused_with_all_that_are_known() -> None:
+    with pytest.raises(TypeError, match=r"'xyz'.*known are activation.*loss.*preactivation"):
+
+        class Wrong(Measure):
+            def compute(self, xyz: Magnitude) -> Tensor:
+                return xyz.sums
+
+
+def test_missing_annotation_is_refused() -> None:
+    with pytest.raises(TypeError, match=re.escape(str(HERE)) + r".*Wrong\.compute.*'activation' needs a statistic"):
+
+        class Wrong(Measure):
+            def compute(self, activation) -> Tensor:  # type: ignore[no-untyped-def]
+                return activation.sums
+
+
+@pytest.mark.parametrize("annotation", [Tensor, int, "Magnitude | None"])
+def test_annotation_that_is_no_statistic_is_refused(annotation: object) -> None:
+    def compute(self: Measure, activation: object) -> Tensor:
+        raise NotImplementedError
+
+    compute.__annotations__["activation"] = annotation
+    with pytest.raises(TypeError, match=r"Wrong\.compute.*'activation' needs a statistic as its annotation, got"):
+        type("Wrong", (Measure,), {"compute": compute, "__module__": __name__})
+
+
+def test_signals_of_different_subjects_are_refused() -> None:
+    with pytest.raises(TypeError, match=re.escape(str(HERE)) + r".*Wrong\.compute.*'layer', 'run'"):
+
+        class Wrong(Measure):
+            def compute(self, activation: Magnitude, loss: Moments) -> Tensor:
+                return activation.sums + loss.sums
+
+
+def test_no_signal_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Wrong\.compute: asks for signals of nothing"):
+
+        class Wrong(Measure):
+            def compute(self) -> Tensor:
+                raise NotImplementedError
+
+
+def test_a_right_one_says_what_it_needs() -> None:
+    class WellWritten(Measure):
+        def compute(self, activation: Magnitude, preactivation: Moments, subject: object) -> Tensor:
+            return activation.sums + preactivation.sums
+
+    assert WellWritten.name == "well_written"
+    assert WellWritten.subject == "layer"
+    assert {signal.value: kind for signal, kind in WellWritten.needs.items()} == {
+        "activation": Magnitude,
+        "preactivation": Moments,
+    }

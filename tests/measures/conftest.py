@@ -1,0 +1,3 @@
+from tests.measures.harness import batches
+
+__all__ = ["batches"]
