@@ -38,6 +38,14 @@ def parameters_of(method: Callable[..., Any]) -> dict[str, bool]:
     return {p.name: p.default is not inspect.Parameter.empty for p in parameters}
 
 
+def place_of(cls: type) -> str:
+    """The file that defines ``cls``; its module where there is none, as in a notebook."""
+    try:
+        return inspect.getfile(cls)
+    except (OSError, TypeError):
+        return cls.__module__
+
+
 def unknown_name(where: str, name: str, allowed: list[str]) -> TypeError:
     """An error that names the file, what came, and what comes near."""
     near = get_close_matches(name, allowed, n=3)

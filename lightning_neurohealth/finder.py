@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth.activations import IDENTITY, Activation
-from lightning_neurohealth.layers import Layer, clean_name, is_owner, know_weight, neuron_axis, own_function
+from lightning_neurohealth.layers import (
+    Layer,
+    clean_name,
+    is_owner,
+    know_weight,
+    merged_order,
+    neuron_axis,
+    own_function,
+)
 from lightning_neurohealth.origins import (
     CONVOLUTIONS,
     MULTIPLICATIONS,
@@ -62,6 +70,9 @@ class LayerFinder:
         self._sites: dict[str, Layer | None] = {}
         self._origins = Origins()
         self._counts: dict[str, Counter[str]] = {}
+        self._recounts: Counter[str] = Counter()
+        self._sequence: list[str] = []
+        self._names_in_order: list[str] = []
         self._names = {id(p): clean_name(name) for name, p in model.named_parameters()}
         owners = {id(p) for module in self.modules.values() if is_owner(module) for p in module.parameters()}
         self._owned = {
@@ -77,6 +88,8 @@ class LayerFinder:
         """Forget the tensors of the last step."""
         self._origins.clear()
         self._counts = {}
+        self._recounts.clear()
+        self._sequence.clear()
         self._order = 0
 
     def end_step(self) -> None:
@@ -84,6 +97,10 @@ class LayerFinder:
         self._origins.clear()
         if self.tracing:
             self._drop_arithmetic()
+            self._names_in_order = merged_order([self._names_in_order, list(dict.fromkeys(self._sequence))])
+            for place, name in enumerate(self._names_in_order):
+                if name in self.layers:
+                    self.layers[name].order = place
         self._missed -= self._sites.keys()
         self._seen |= {call.split("#")[0] for call in self._sites}
         waiting = bool(self._missed) or not self._watchable <= self._seen
@@ -105,6 +122,14 @@ class LayerFinder:
         counts = self._counts.setdefault(name.split(".")[0], Counter())
         counts[name] += 1
         return name if counts[name] == 1 else f"{name}#{counts[name]}"
+
+    def recalled(self, name: str) -> Layer | None:
+        """The layer of a call that runs again while backward does; such calls count from one in each stretch."""
+        self._recounts[name] += 1
+        call = name if self._recounts[name] == 1 else f"{name}#{self._recounts[name]}"
+        if call not in self._sites:
+            self._recounts[name], call = 1, name
+        return self._sites.get(call)
 
     def ordered(self) -> list[Layer]:
         """All layers in the order of execution."""
@@ -213,6 +238,7 @@ class LayerFinder:
         function: Activation = IDENTITY,
     ) -> Layer | None:
         self._order += 1
+        self._sequence.append(call)
         read = tensors_in(inputs)
         for source in self._sources(read):
             source.output = False
@@ -255,12 +281,13 @@ class LayerFinder:
         if not self.patterns.wanted(layer.name):
             self.unknown[layer.name] = "excluded"
             return None
+        self._sequence.append(layer.name)
         known = self.layers.get(layer.name)
         if known is not None:
             if known.neurons != layer.neurons:
                 self.unknown[layer.name] = f"changes its width from {known.neurons} to {layer.neurons}"
                 return None
-            known.axis, known.order = layer.axis, layer.order or self._order
+            known.axis = layer.axis
             return known
         layer.order = layer.order or self._order
         layer.owner = owner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,6 +76,18 @@ class Layer:
     output: bool = True
     gate: bool = False
     superseded: bool = False
+
+
+def merged_order(sequences: Iterable[Sequence[str]]) -> list[str]:
+    """One order of execution out of several that were seen: what is new stands behind what it followed."""
+    merged: list[str] = []
+    for sequence in sequences:
+        before: str | None = None
+        for name in sequence:
+            if name not in merged:
+                merged.insert(merged.index(before) + 1 if before is not None else 0, name)
+            before = name
+    return merged
 
 
 def is_owner(module: nn.Module) -> bool:

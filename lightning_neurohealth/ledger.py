@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth import ranks
-from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.layers import Layer, Subject, merged_order
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.base import EMPTY, Kind, Partials, Statistic
@@ -133,14 +133,17 @@ class Ledger:
             layers = [s for s in self.books if isinstance(s, Layer) and not s.superseded]
             mine = {layer.name: layer for layer in layers}
             first: dict[str, dict[str, Any]] = {}
-            for facts in [fact for of_rank in ranks.gather_objects([_facts(x) for x in layers]) for fact in of_rank]:
+            seen = ranks.gather_objects([_facts(x) for x in sorted(layers, key=lambda layer: layer.order)])
+            for facts in [fact for of_rank in seen for fact in of_rank]:
                 first.setdefault(facts["name"], facts)
+            order = merged_order([[facts["name"] for facts in of_rank] for of_rank in seen])
             for name, facts in first.items():
                 if name not in mine:
                     device = layers[0].device if layers else torch.device("cpu")
                     mine[name] = Layer(**{**facts, "device": device})
                     self.open(mine[name], "layer")
-                for fact in ("order", "output", "gate"):  # where ranks differ, the first that has the layer is right
+                mine[name].order = order.index(name)
+                for fact in ("output", "gate"):  # where ranks differ, the first that has the layer is right
                     setattr(mine[name], fact, facts[fact])
         live = [s for s in self.books if not getattr(s, "superseded", False)]
         self._agreed = sorted(live, key=lambda subject: (isinstance(subject, Layer), subject.name))

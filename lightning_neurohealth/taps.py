@@ -57,6 +57,11 @@ def _inert() -> Callable[..., None]:
     return _nothing
 
 
+def recomputing() -> bool:
+    """True while backward runs: a checkpointed module that is called now is the same forward, not another one."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 class Hook:
     """A module hook that survives pickling and deep copies as a hook that does nothing."""
 
@@ -85,7 +90,7 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         taps = self.taps
-        if not (taps.armed and taps.following) or taps.inside or torch._C._current_graph_task_id() != -1:
+        if not (taps.armed and taps.following) or taps.inside or recomputing():
             return func(*args, **kwargs)
         layer = taps.guarded(taps.before_function, func, args, kwargs)
         out = func(*args, **kwargs)
@@ -211,11 +216,11 @@ class Taps:
 
     def new_forward(self) -> None:
         """What is called from here on is another forward, not a second call in the same one."""
-        if torch._C._current_graph_task_id() == -1:
+        if not recomputing():
             self.finder.new_forward()
 
     def _child_begins(self, name: str) -> None:
-        if torch._C._current_graph_task_id() == -1:
+        if not recomputing():
             self.finder.enter(name)
 
     def _caller_ends(self) -> None:
@@ -225,7 +230,7 @@ class Taps:
     def _activation_begins(self, name: str, function: Activation, inputs: tuple[Any, ...]) -> None:
         z = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
         self.inside += 1
-        layer = self.finder.activated(name, function, z)
+        layer = self.finder.recalled(name) if recomputing() else self.finder.activated(name, function, z)
         if layer is not None and z is not None:
             self._deliver(layer, Signal.PREACTIVATION, z)
         self._pending.setdefault(name, []).append(layer)
@@ -241,7 +246,8 @@ class Taps:
         out = out[0] if isinstance(out, tuple) and out else out  # of an RNN: what follows is its state
         out = getattr(out, "data", out) if isinstance(out, PackedSequence) else out
         if isinstance(out, Tensor):
-            layer = self.finder.produced(module, name, inputs, out)
+            again = recomputing()
+            layer = self.finder.recalled(name) if again else self.finder.produced(module, name, inputs, out)
             if layer is not None:
                 self._activation(layer, out)
 
@@ -270,9 +276,12 @@ class Taps:
     # Delivery
 
     def _activation(self, layer: Layer, a: Tensor) -> None:
-        if layer.activation is not None:
+        if layer.activation is not None and not recomputing():
             self.finder.leave(layer, a)
         self._deliver(layer, Signal.ACTIVATION, a)
+        self._listen(layer, a)
+
+    def _listen(self, layer: Layer, a: Tensor) -> None:
         if a.requires_grad:
             kept = (a.detach(), a._version) if self.receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT) else None
             a.register_hook(lambda gradient: self._gradient(layer, gradient, kept))
@@ -292,8 +301,7 @@ class Taps:
         self._send(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect)
 
     def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        # a checkpointed module runs again while backward does: that is the same forward, not another one
-        if torch._C._current_graph_task_id() == -1:
+        if not recomputing():
             self._send(layer, signal, x)
 
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:

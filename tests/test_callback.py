@@ -352,6 +352,26 @@ def test_layer_that_is_not_called_in_the_first_step() -> None:
     assert rows(report, "net.side") == 40
 
 
+class Growing(nn.Module):
+    """An activation follows ``fc`` only from the second call on, so that what was a linear layer is none any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.act, self.head, self.calls = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.head(self.act(self.fc(x)) if self.calls > 1 else self.fc(x))
+
+
+@pytest.mark.parametrize("measures", ["standard", "full"])
+def test_layer_that_gets_an_activation_later(measures: str) -> None:
+    health = fit(Growing(), measures=measures, max_epochs=2)
+    assert list(health.report) == ["net.fc", "net.head"]
+    assert health.report["net.fc"].activation == "net.act"
+    assert rows(health.report, "net.fc") == 32
+
+
 @pytest.mark.parametrize("name", ["run", "parameters_", "forward_"])
 def test_layer_with_a_name_that_means_something_to_us(name: str) -> None:
     class Named(LightningModule):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from torch import Tensor
 
-from lightning_neurohealth.discovery import parameters_of, snake_case, unknown_name
+from lightning_neurohealth.discovery import parameters_of, place_of, snake_case, unknown_name
 from lightning_neurohealth.signals import Signal, Subject
 from lightning_neurohealth.statistics import Statistic
 
@@ -49,7 +49,7 @@ class Measure(ABC):
         cls.name = snake_case(cls.__name__)
         if inspect.isabstract(cls) or "compute" not in vars(cls):
             return
-        where = f"{inspect.getfile(cls)}: {cls.__name__}.compute"
+        where = f"{place_of(cls)}: {cls.__name__}.compute"
         hints = get_type_hints(cls.compute)
         cls.needs = {}
         for name in parameters_of(cls.compute):

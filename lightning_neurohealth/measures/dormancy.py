@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.measures.base import Measure
@@ -19,4 +20,4 @@ class Dormancy(Measure):
     """
 
     def compute(self, activation: Magnitude) -> Tensor:
-        return (activation.sums / activation.sums.mean()).nan_to_num(nan=0.0)
+        return torch.where(activation.sums.mean() == 0, 0.0, activation.sums / activation.sums.mean())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from lightning_neurohealth.discovery import parameters_of, snake_case, unknown_name
+from lightning_neurohealth.discovery import parameters_of, place_of, snake_case, unknown_name
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import all_measures
@@ -69,7 +69,7 @@ class Rule(ABC):
         cls.name = snake_case(cls.__name__)
         if inspect.isabstract(cls) or "judge" not in vars(cls):
             return
-        where = f"{inspect.getfile(cls)}: {cls.__name__}.judge"
+        where = f"{place_of(cls)}: {cls.__name__}.judge"
         known = all_measures()
         asked = {name: optional for name, optional in parameters_of(cls.judge).items() if name not in FACTS}
         for name in asked:

@@ -43,7 +43,10 @@ class Moments(Statistic):
     @property
     def variance(self) -> Tensor:
         """Population variance over rows, ``[neurons]``."""
-        return (self.squares / self.rows - self.mean**2).clamp_min(0.0)
+        mean_square = self.squares / self.rows
+        variance = mean_square - self.mean**2
+        # what is left of a constant is rounding
+        return torch.where(variance <= 1e-14 * mean_square, 0.0, variance)
 
     @property
     def variance_within(self) -> Tensor:

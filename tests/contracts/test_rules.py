@@ -1,0 +1,105 @@
+"""What holds for every rule, and what is said of one that is written or set wrongly."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+import lightning_neurohealth.rules
+from lightning_neurohealth.discovery import snake_case
+from lightning_neurohealth.measures import all_measures
+from lightning_neurohealth.rules import LayerRule, Rule, RunRule, all_rules
+
+HERE = Path(__file__)
+HELPERS = {"__init__", "base", "depth"}
+BANDS = ("warning", "serious", "critical")
+FIELDS = [(kind, field.name) for kind in all_rules().values() for field in fields(kind)]
+BANDED = [kind for kind in all_rules().values() if hasattr(kind(), "warning")]
+
+every_rule = pytest.mark.parametrize("rule", all_rules().values(), ids=all_rules())
+every_field = pytest.mark.parametrize(("rule", "field"), FIELDS, ids=[f"{r.name}-{f}" for r, f in FIELDS])
+every_banded_rule = pytest.mark.parametrize("rule", BANDED, ids=[r.name for r in BANDED])
+
+
+def test_every_file_holds_the_rule_of_its_name() -> None:
+    files = {path.stem for path in Path(lightning_neurohealth.rules.__path__[0]).glob("*.py")} - HELPERS
+    assert files == set(all_rules())
+
+
+@every_rule
+def test_one_name_leads_to_all_places(rule: type[Rule]) -> None:
+    assert rule.name == snake_case(rule.__name__) == Path(inspect.getfile(rule)).stem
+    assert (HERE.parents[1] / "rules" / f"test_{rule.name}.py").exists()
+
+
+@every_rule
+@pytest.mark.parametrize("part", ["What it finds: ", "Why it hurts: ", "Remedies: ", "Sources?: "])
+def test_explains_itself(rule: type[Rule], part: str) -> None:
+    assert re.search(part + r"\S", vars(rule)["__doc__"])
+
+
+@every_rule
+def test_needs_measures_that_there_are(rule: type[Rule]) -> None:
+    assert rule.needs
+    assert set(rule.needs) <= set(all_measures())
+    assert rule.scope == ("layer" if issubclass(rule, LayerRule) else "run")
+
+
+@every_field
+def test_negative_settings_are_refused(rule: type[Rule], field: str) -> None:
+    with pytest.raises(ValueError, match=rf"{rule.__name__}\({field}=-1\): must not be negative"):
+        rule(**{field: -1})
+
+
+@every_rule
+def test_no_window_at_all_is_refused(rule: type[Rule]) -> None:
+    with pytest.raises(ValueError, match=rf"{rule.__name__}\(windows=0\): must be at least 1"):
+        rule(windows=0)
+
+
+@every_banded_rule
+def test_thresholds_out_of_order_are_refused(rule: type[Rule]) -> None:
+    warning, serious, critical = (getattr(rule(), band) for band in BANDS)
+    given = {"warning": warning, "serious": critical, "critical": serious}
+    shown = ", ".join(f"{name}={value}" for name, value in given.items())
+    with pytest.raises(ValueError, match=re.escape(f"{rule.__name__}({shown})") + ".*order"):
+        rule(**given)
+
+
+@every_banded_rule
+def test_defaults_are_allowed_when_given(rule: type[Rule]) -> None:
+    assert rule(**{band: getattr(rule(), band) for band in BANDS}) == rule()
+
+
+# A rule that is written wrongly is refused as soon as its class is defined.
+
+
+@pytest.mark.parametrize("scope", [LayerRule, RunRule])
+def test_unknown_measure_is_refused_with_what_comes_near(scope: type[Rule]) -> None:
+    with pytest.raises(TypeError) as error:
+
+        @dataclass(frozen=True, kw_only=True)
+        class Wrong(scope):  # type: ignore[misc, valid-type]
+            def judge(self, layer: object, on_rates: Tensor) -> None:
+                return None
+
+    said = str(error.value)
+    assert str(HERE) in said
+    assert "Wrong.judge" in said
+    assert "'on_rates'" in said
+    assert "did you mean 'on_rate'" in said
+
+
+def test_a_right_one_says_what_it_needs() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class WellWritten(LayerRule):
+        def judge(self, layer: object, on_rate: Tensor, slope: Tensor | None = None) -> None:
+            return None
+
+    assert WellWritten.name == "well_written"
+    assert WellWritten.needs == {"on_rate": False, "slope": True}

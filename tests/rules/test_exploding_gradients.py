@@ -1,0 +1,99 @@
+"""Exploding gradients: in networks, and at the edges of the rule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.rules.base import Verdict
+from lightning_neurohealth.rules.exploding_gradients import ExplodingGradients
+from tests import networks
+from tests.rules import by_hand
+
+SICK = [networks.diverging_regression, networks.diverging_slowly, networks.outliers_in_the_data]
+
+
+@pytest.mark.parametrize("network", SICK, ids=lambda network: network.__name__)
+def test_finds_them(network: Any) -> None:
+    trained = network()
+    (finding,) = trained.found("exploding_gradients")
+    assert (finding.layer, finding.severity) == (None, trained.severity)
+    assert "clip" in finding.remedy
+
+
+@pytest.mark.parametrize("network", networks.HEALTHY, ids=lambda network: network.__name__)
+def test_silent_where_they_do_not(network: Any) -> None:
+    assert network().alarms("exploding_gradients") == []
+
+
+# The rule alone
+
+
+def judge(*norms: float, before: Any = (), **facts: Any) -> Verdict | None:
+    """From the norms at the measured steps of this window and of those before."""
+    past = [by_hand.past({"global_gradient_norm": torch.tensor(points)}) for points in before]
+    rule, window = ExplodingGradients(), by_hand.window(**facts)
+    verdicts = list(rule.judge(window=window, past=past, global_gradient_norm=torch.tensor(norms)))
+    assert len(verdicts) <= 1
+    return verdicts[0] if verdicts else None
+
+
+USUAL = [1.0] * 15
+
+
+@pytest.mark.parametrize(
+    ("leaps", "severity"),
+    [(0, None), (1, Severity.WARNING), (2, Severity.WARNING), (3, Severity.SERIOUS), (6, Severity.SERIOUS)],
+)
+def test_leaps(leaps: int, severity: Severity | None) -> None:
+    verdict = judge(*USUAL, *[150.0, 1.0] * leaps)
+    assert (verdict and verdict.severity) == severity
+    if verdict:
+        assert verdict.value == pytest.approx(150)
+        assert f"on {leaps} of {15 + 2 * leaps} measured steps" in verdict.message
+
+
+@pytest.mark.parametrize(("size", "speaks"), [(99.0, False), (101.0, True)])
+def test_a_leap_is_a_hundred_times_the_running_median(size: float, speaks: bool) -> None:
+    assert (judge(*USUAL, size) is not None) == speaks
+    assert (judge(*[9000.0] * 15, 9000 * size) is not None) == speaks
+
+
+def test_a_few_steps_are_no_usual_size() -> None:
+    assert judge(*[1.0] * 9, 150.0) is None
+    assert judge(150.0, 1.0, before=[USUAL]) is not None
+
+
+def test_large_is_not_exploding() -> None:
+    assert judge(*[9000.0, 12000.0] * 10) is None
+
+
+def test_growth_that_ends_in_nan_is_critical_at_once() -> None:
+    verdict = judge(1.0, 50.0, 3e3, 1e6, math.nan, math.nan)
+    assert verdict.severity == Severity.CRITICAL
+    assert verdict.immediate
+    assert verdict.value == pytest.approx(1e6)
+
+
+def test_growth_with_a_rising_loss_is_critical() -> None:
+    assert judge(1.0, 50.0, 3e3, 1e6, progress=by_hand.rising()).severity == Severity.CRITICAL
+    assert judge(1.0, 50.0, 3e3, 1e6) is None  # a loss that stands it
+
+
+def test_growth_must_be_a_thousandfold() -> None:
+    assert judge(1.0, 5.0, 20.0, 900.0, math.nan) is None
+    assert judge(1.0, 5.0, 20.0, 1100.0, math.nan).severity == Severity.CRITICAL
+
+
+def test_huge_with_a_rising_loss_is_serious() -> None:
+    assert judge(*[2000.0] * 10, progress=by_hand.rising()).severity == Severity.SERIOUS
+    assert judge(*[500.0] * 10, progress=by_hand.rising()) is None
+    assert judge(*[2000.0] * 10, progress=by_hand.learning()) is None
+
+
+def test_nothing_finite_is_left_to_others() -> None:
+    assert judge(math.nan, math.inf) is None

@@ -1,0 +1,153 @@
+"""Parameters that cannot learn: in networks, and at the edges of the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.rules.base import Verdict
+from lightning_neurohealth.rules.no_gradient import NoGradient
+from tests import networks
+from tests.rules import by_hand
+
+SICK = [
+    (networks.cut_by_detach, "no gradient has reached"),
+    (networks.cut_by_no_grad, "no gradient has reached"),
+    (networks.generator_cut_off, "no gradient has reached"),
+    (networks.in_no_optimizer, "is in no optimizer"),
+    (networks.rate_of_zero, "has not moved"),
+    (networks.all_stand_still, "has not moved"),
+    (networks.never_called, "no gradient has reached"),
+]
+
+
+@pytest.mark.parametrize(("network", "words"), SICK, ids=lambda value: getattr(value, "__name__", None))
+def test_finds_them(network: Any, words: str) -> None:
+    trained = network()
+    (finding,) = [f for f in trained.found("no_gradient") if f.layer == trained.layer]
+    assert finding.severity == trained.severity
+    assert words in finding.message
+    assert "weight, bias" in finding.message
+
+
+def test_names_no_other_layer() -> None:
+    for network in (networks.cut_by_detach, networks.in_no_optimizer, networks.rate_of_zero, networks.never_called):
+        assert {f.layer for f in network().found("no_gradient")} == {network().layer}
+
+
+def test_what_was_never_called_is_told_from_what_is_cut_off() -> None:
+    (finding,) = networks.never_called().found("no_gradient")
+    assert "never called" in finding.cause
+    (finding,) = networks.cut_by_detach().found("no_gradient")
+    assert "detach()" in finding.remedy
+
+
+@pytest.mark.parametrize("network", networks.HEALTHY, ids=lambda network: network.__name__)
+def test_silent_where_all_learn(network: Any) -> None:
+    assert network().alarms("no_gradient") == []
+
+
+# The rule alone
+
+MOVING = {"fc1.weight": 1.0, "fc1.bias": 1.0, "fc2.weight": 1.0, "fc2.bias": 1.0}
+
+
+def numbers(**changes: float) -> Any:
+    return by_hand.numbers(**{**MOVING, **{name.replace("_", "."): value for name, value in changes.items()}})
+
+
+def judge(
+    gradient: Any, change: Any = None, past: Any = (), optimized: Any = None, silent: Any = None, **facts: Any
+) -> list[Verdict]:
+    return list(
+        NoGradient().judge(
+            window=by_hand.window(**facts),
+            past=list(past),
+            parameters=by_hand.parameters("fc1", "fc2", optimized=optimized),
+            silent=silent or {},
+            gradient_norm=gradient,
+            parameter_change=numbers() if change is None else change,
+        )
+    )
+
+
+CUT = {"fc1_weight": 0.0, "fc1_bias": 0.0}
+
+
+def test_all_well() -> None:
+    assert judge(numbers()) == []
+
+
+def test_cut_off() -> None:
+    (verdict,) = judge(numbers(**CUT))
+    assert (verdict.layer, verdict.severity) == ("fc1", Severity.SERIOUS)
+
+
+def test_critical_where_nothing_learns() -> None:
+    verdicts = judge(by_hand.numbers(**dict.fromkeys(MOVING, 0.0)))
+    assert [(v.layer, v.severity) for v in verdicts] == [("fc1", Severity.CRITICAL), ("fc2", Severity.CRITICAL)]
+
+
+def test_in_no_optimizer() -> None:
+    (verdict,) = judge(numbers(), optimized={"fc2.weight", "fc2.bias"})
+    assert verdict.layer == "fc1"
+    assert "is in no optimizer" in verdict.message
+
+
+def test_a_target_network_is_meant_so() -> None:
+    assert judge(numbers(**CUT), numbers(**CUT), optimized={"fc2.weight", "fc2.bias"}) == []
+
+
+def test_never_moved() -> None:
+    (verdict,) = judge(numbers(), numbers(**CUT), learning_rate=0.1)
+    assert verdict.layer == "fc1"
+    assert "0.1" in verdict.cause
+
+
+def test_a_bias_alone_may_have_no_gradient() -> None:
+    assert judge(numbers(fc1_bias=0.0)) == []
+    (verdict,) = judge(numbers(fc1_weight=0.0))
+    assert verdict.message == "no gradient has reached fc1.weight"
+
+
+def test_a_module_that_was_never_called_is_only_a_warning() -> None:
+    (verdict,) = judge(numbers(**CUT), silent={"fc1": "never called"})
+    assert verdict.severity == Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    "facts", [{"steps": 19}, {"measured": 1}, {"trained": 0.99}], ids=["19 steps", "one measured", "no epoch yet"]
+)
+def test_too_early_to_tell(facts: dict[str, Any]) -> None:
+    assert judge(numbers(**CUT), **facts) == []
+
+
+def test_pools_windows_until_the_steps_suffice() -> None:
+    still = {"gradient_norm": numbers(**CUT), "parameter_change": numbers(**CUT)}
+    moved = {"gradient_norm": numbers(), "parameter_change": numbers()}
+    assert len(judge(numbers(**CUT), past=[by_hand.past(still, steps=10)], steps=10)) == 1
+    assert judge(numbers(**CUT), past=[by_hand.past(moved, steps=10)], steps=10) == []
+    assert len(judge(numbers(**CUT), past=[by_hand.past(moved)])) == 1  # only recent windows count
+
+
+def test_pools_a_whole_epoch() -> None:
+    """Where an epoch has 100 steps, 20 of them do not show that a rare branch never learns."""
+    still = {"gradient_norm": numbers(**CUT), "parameter_change": numbers()}
+    moved = {"gradient_norm": numbers(), "parameter_change": numbers()}
+
+    def at(i: int) -> dict[str, Any]:
+        return {"index": i, "seen": 20 * (i + 1), "trained": 0.2 * (i + 1), "epochs": 0.2}
+
+    windows = [by_hand.past(still if i else moved, **at(i)) for i in range(8)]
+    assert judge(numbers(**CUT), past=windows[:4], **at(4)) == judge(numbers(**CUT), past=windows[:3], **at(3)) == []
+    assert len(judge(numbers(**CUT), past=windows, **at(8))) == 1
+
+
+def test_frozen_parameters_are_meant_so() -> None:
+    frozen = by_hand.parameters("fc1", "fc2", frozen=("fc1",))
+    verdicts = NoGradient().judge(
+        window=by_hand.window(), past=[], parameters=frozen, silent={}, gradient_norm=numbers(**CUT)
+    )
+    assert list(verdicts) == []

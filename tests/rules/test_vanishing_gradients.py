@@ -1,0 +1,122 @@
+"""Vanishing gradients: in networks, and at the edges of the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.rules.base import Verdict
+from lightning_neurohealth.rules.vanishing_gradients import VanishingGradients
+from tests import networks
+from tests.rules import by_hand
+
+SICK = [networks.vanishing_through_sigmoids, networks.vanishing_through_convolutions]
+
+
+@pytest.mark.parametrize("network", SICK, ids=lambda network: network.__name__)
+def test_finds_them(network: Any) -> None:
+    trained = network()
+    (finding,) = trained.found("vanishing_gradients")
+    assert (finding.layer, finding.severity) == (trained.layer, trained.severity)
+    assert "sigmoid" in finding.cause
+
+
+def test_finds_the_generator_whose_adversary_is_too_sure() -> None:
+    trained = networks.starved_generator()
+    findings = trained.found("vanishing_gradients")
+    assert [f.layer for f in findings if f.severity >= trained.severity and f.layer.startswith("generator")]
+    assert "adversary" in findings[0].cause
+
+
+@pytest.mark.parametrize("network", networks.HEALTHY, ids=lambda network: network.__name__)
+def test_silent_where_they_do_not(network: Any) -> None:
+    assert network().alarms("vanishing_gradients") == []
+
+
+# The rule alone
+
+
+def verdicts(*sizes: float, past: Any = (), frozen: tuple[str, ...] = (), **facts: Any) -> list[Verdict]:
+    """Of layers whose weights have gradients of this root mean square."""
+    names = [f"fc{i + 1}" for i in range(len(sizes))]
+
+    def measures(values: Any) -> Any:
+        return by_hand.numbers(**{f"{name}.weight": value for name, value in zip(names, values, strict=True)})
+
+    return list(
+        VanishingGradients().judge(
+            layers={name: by_hand.layer(act=nn.Sigmoid(), name=name) for name in names},
+            parameters=by_hand.parameters(*names, frozen=frozen),
+            window=by_hand.window(**facts),
+            past=[by_hand.past({"gradient_rms": measures(values)}) for values in past],
+            gradient_rms=measures(sizes),
+        )
+    )
+
+
+def judge(*sizes: float, **facts: Any) -> Verdict | None:
+    found = verdicts(*sizes, **facts)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("least", "severity"),
+    [
+        (1.1e-4, None),
+        (0.9e-4, Severity.WARNING),
+        (1.1e-5, Severity.WARNING),
+        (0.9e-5, Severity.SERIOUS),
+        (1.1e-8, Severity.SERIOUS),
+        (0.9e-8, Severity.CRITICAL),
+    ],
+)
+def test_bands(least: float, severity: Severity | None) -> None:
+    verdict = judge(least, 0.1, 1.0)
+    assert (verdict and verdict.severity) == severity
+    if verdict:
+        assert verdict.layer == "fc1"
+        assert verdict.value == pytest.approx(least)
+
+
+def test_only_ratios_count() -> None:
+    assert judge(1e-12, 1e-12, 1e-11) is None
+    assert judge(1e3, 1e9, 1e9).severity == Severity.SERIOUS
+
+
+def test_takes_twenty_steps() -> None:
+    assert judge(1e-6, 1.0, seen=19) is None
+    assert judge(1e-6, 1.0, seen=20) is not None
+
+
+def test_a_loss_that_has_converged_has_small_gradients() -> None:
+    converged = by_hand.losses(*[2.0] * 20, *[0.09] * 20)
+    assert judge(1e-6, 1.0, progress=converged) is None
+    assert judge(1e-6, 1.0, progress=by_hand.learning()) is not None
+
+
+def test_frozen_and_cut_off_layers_are_left_out() -> None:
+    assert judge(1e-9, 0.5, 1.0, frozen=("fc1",)) is None
+    assert judge(0.0, 0.5, 1.0) is None
+
+
+def test_tells_the_way_back_from_a_branch() -> None:
+    assert "slopes of sigmoid" in judge(1e-6, 1.0).cause
+    assert "branch" in judge(1.0, 1e-6).cause
+
+
+def test_adversarial_parts_are_held_against_their_own_start() -> None:
+    adversarial = by_hand.losses(*[1.0] * 40, adversarial=True)
+    assert judge(0.9e-3, 1e-2, past=[(1.0, 1.0)], progress=adversarial).layer == "fc1"
+    assert judge(1.1e-3, 1e-2, past=[(1.0, 1.0)], progress=adversarial) is None
+    assert judge(0.9e-3, 1e-2, past=[(1.0, 1.0)]) is None
+
+
+def test_names_every_part_that_starves() -> None:
+    """A sure discriminator has small gradients itself; the generator behind it is what suffers."""
+    adversarial = by_hand.losses(*[1.0] * 40, adversarial=True)
+    found = verdicts(1e-4, 1e-4, 1.0, past=[(1.0, 1.0, 1.0)], progress=adversarial)
+    assert {verdict.layer for verdict in found} == {"fc1", "fc2"}
