@@ -56,7 +56,7 @@ class NeuronHealth(Callback):
         window: When to report: ``"epoch"``, or every N optimizer steps.
         include: Glob patterns over module names; only layers that match one (or whose ancestor does) are watched.
         exclude: Glob patterns of layers that are not watched.
-        measures: ``"economy"``, ``"standard"`` or ``"full"``, or a list of names.
+        measures: ``"economy"``, ``"standard"`` or ``"full"``, or a list of names of measures and sets.
         rules: Rule objects, e.g. ``[DeadNeurons(serious=0.3)]``; ``None`` for all with their defaults.
         log: What loggers get: ``"summary"`` (about ten scalars a window), ``"layers"`` (each layer's measures too), or
             ``"none"``.

@@ -57,7 +57,7 @@ class Monitor:
         window: Close a window by itself every N training steps; ``"epoch"`` leaves it to :meth:`close`.
         include: Glob patterns over module names; only layers that match one (or whose ancestor does) are watched.
         exclude: Glob patterns of layers that are not.
-        measures: ``"economy"``, ``"standard"``, ``"full"``, or names.
+        measures: ``"economy"``, ``"standard"``, ``"full"``, or a list of names of measures and sets.
         rules: Rule objects; ``None`` for all with their defaults.
 
     Attributes:

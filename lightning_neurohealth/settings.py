@@ -38,6 +38,11 @@ class Settings:
         if self.rules is not None:
             for rule in rules:
                 measures.update({name: all_measures()[name] for name, optional in rule.needs.items() if not optional})
+        if not measures:
+            raise ValueError(
+                f"measures={self.measures!r}: nothing would be measured; name measures, a set ({', '.join(SETS)}), "
+                "or rules that bring the measures they need"
+            )
         missing = {r.name: [n for n, optional in r.needs.items() if not optional and n not in measures] for r in rules}
         object.__setattr__(self, "chosen_measures", {name: measures[name] for name in sorted(measures)})
         object.__setattr__(self, "chosen_rules", [r for r in rules if not missing[r.name]])
@@ -69,18 +74,24 @@ def patterns(name: str, value: object) -> None:
 
 
 def checked_measures(value: str | Sequence[str]) -> dict[str, Measure]:
-    """The measures of a set, or those named."""
+    """The measures of a set, or those named; a list may name sets too, as in ``["standard", "taylor"]``."""
     known = all_measures()
-    if isinstance(value, str) and value in SETS:
-        levels = SETS[: SETS.index(value) + 1]
-        return {name: measure for name, measure in known.items() if measure.level in levels}
-    names = [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        sets = ", ".join(f'"{name}"' for name in SETS)
+        raise TypeError(f'measures={value!r}: must be {sets}, or a list of names, e.g. ["on_rate", "slope"]')
+    chosen: dict[str, Measure] = {}
     for name in names:
-        if name not in known:
-            near = get_close_matches(str(name), [*known, *SETS], n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known)}"
+        if name in SETS:
+            levels = SETS[: SETS.index(name) + 1]
+            chosen.update({n: measure for n, measure in known.items() if measure.level in levels})
+        elif name in known:
+            chosen[name] = known[name]
+        else:
+            near = get_close_matches(name, [*known, *SETS], n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known)}."
             raise ValueError(f"measures={value!r}: no measure is called {name!r}; {hint} Sets are {', '.join(SETS)}.")
-    return {name: known[name] for name in names}
+    return chosen
 
 
 def checked_rules(value: Sequence[Rule] | None) -> list[Rule]:

@@ -37,6 +37,13 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("measures", ["slope", "xyz"], ValueError, f"no measure is called 'xyz'; known are {next(iter(all_measures()))}, "),
     ("measures", "standart", ValueError, "no measure is called 'standart'; did you mean 'standard'"),
     ("measures", "everything", ValueError, "Sets are economy, standard, full"),
+    ("measures", ["slope", "standrd"], ValueError, "no measure is called 'standrd'; did you mean 'standard'"),
+    ("measures", 5, TypeError, 'measures=5: must be "economy", "standard", "full", or a list of names, e.g. ["on_'),
+    ("measures", None, TypeError, 'measures=None: must be "economy"'),
+    ("measures", [5], TypeError, 'measures=[5]: must be "economy"'),
+    ("measures", b"slope", TypeError, "measures=b'slope': must be \"economy\""),
+    ("measures", {"slope": 1}, TypeError, "measures={'slope': 1}: must be \"economy\""),
+    ("measures", [], ValueError, "measures=[]: nothing would be measured; name measures, a set (economy, standard, fu"),
     ("rules", DeadNeurons, TypeError, "must be a list of rule objects"),
     ("rules", DeadNeurons(), TypeError, "must be a list of rule objects"),
     ("rules", "dead_neurons", TypeError, "rules='dead_neurons': must be a list of rule objects"),
@@ -114,6 +121,18 @@ def test_economy_is_enough_for_the_great_sicknesses() -> None:
 def test_named_measures_are_all_that_is_measured() -> None:
     assert chosen(measures=["slope", "on_rate"]) == {"slope", "on_rate"}
     assert chosen(measures="slope") == {"slope"}
+
+
+def test_a_list_may_name_sets_too() -> None:
+    assert chosen(measures=["economy", "taylor"]) == chosen(measures="economy") | {"taylor"}
+    assert chosen(measures=["full", "economy"]) == set(all_measures())
+
+
+def test_rules_alone_say_what_is_measured() -> None:
+    needed = {name for name, optional in DeadNeurons.needs.items() if not optional}
+    assert set(Settings(measures=[], rules=[DeadNeurons()]).chosen_measures) == needed
+    with pytest.raises(ValueError, match=r"measures=\[\]: nothing would be measured"):
+        Settings(measures=[], rules=[])
 
 
 def test_a_rule_that_is_asked_for_brings_its_measures() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from lightning_neurohealth.discovery import parameters_of, place_of, snake_case,
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import all_measures
+from lightning_neurohealth.rules.thresholds import check_settings
 
 FACTS = {"layer", "past", "window", "layers", "parameters", "silent", "initial"}
 
@@ -78,18 +79,7 @@ class Rule(ABC):
         cls.needs = asked
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-                raise ValueError(f"{type(self).__name__}({field.name}={value}): must not be negative")
-        for name in ("windows",):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{type(self).__name__}({name}={getattr(self, name)}): must be at least 1")
-        bands = [(n, getattr(self, n)) for n in ("warning", "serious", "critical") if hasattr(self, n)]
-        values = [value for _, value in bands]
-        if values != sorted(values) and values != sorted(values, reverse=True):
-            given = ", ".join(f"{n}={v}" for n, v in bands)
-            raise ValueError(f"{type(self).__name__}({given}): thresholds must be in order, from warning to critical")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.rules import LayerRule, Rule, RunRule, all_rules
 
 HERE = Path(__file__)
-HELPERS = {"__init__", "base", "depth"}
+HELPERS = {"__init__", "base", "depth", "thresholds"}
 BANDS = ("warning", "serious", "critical")
 FIELDS = [(kind, field.name) for kind in all_rules().values() for field in fields(kind)]
 BANDED = [kind for kind in all_rules().values() if hasattr(kind(), "warning")]
@@ -69,6 +69,44 @@ def test_thresholds_out_of_order_are_refused(rule: type[Rule]) -> None:
     shown = ", ".join(f"{name}={value}" for name, value in given.items())
     with pytest.raises(ValueError, match=re.escape(f"{rule.__name__}({shown})") + ".*order"):
         rule(**given)
+
+
+@every_banded_rule
+def test_thresholds_reversed_as_a_whole_are_refused(rule: type[Rule]) -> None:
+    given = {band: getattr(rule(), other) for band, other in zip(BANDS, reversed(BANDS), strict=True)}
+    way = "rising" if rule().warning < rule().critical else "falling"
+    with pytest.raises(ValueError, match=f"{rule.__name__}.*thresholds must be in order, {way} from warning"):
+        rule(**given)
+
+
+@every_field
+@pytest.mark.parametrize("value", ["a", None, True, [0.5], 0.5j], ids=repr)
+def test_what_is_no_number_is_refused(rule: type[Rule], field: str, value: object) -> None:
+    said = re.escape(f"{rule.__name__}({field}={value!r}): must be a ")
+    with pytest.raises(TypeError, match=said + "(whole )?number, as"):
+        rule(**{field: value})
+
+
+@every_field
+def test_what_counts_is_whole_and_what_measures_is_no_nan(rule: type[Rule], field: str) -> None:
+    if isinstance(getattr(rule(), field), int):
+        with pytest.raises(TypeError, match=rf"{rule.__name__}\({field}=1.5\): must be a whole number"):
+            rule(**{field: 1.5})
+    else:
+        with pytest.raises(ValueError, match=rf"{rule.__name__}\({field}=nan\): must be a number"):
+            rule(**{field: float("nan")})
+
+
+def test_a_rule_without_usual_thresholds_takes_either_order() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Neutral(LayerRule):
+        warning: float
+        critical: float
+
+        def judge(self, on_rate: Tensor) -> None:
+            return None
+
+    assert Neutral(warning=0.1, critical=0.9) != Neutral(warning=0.9, critical=0.1)
 
 
 @every_banded_rule
