@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.layers import Layer, is_owner
+from lightning_neurohealth.layers import ROOT, Layer, is_owner
 from lightning_neurohealth.parameters import Parameters
 
 
@@ -35,15 +36,20 @@ def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
     silent: dict[str, str] = {}
     for name, module in finder.modules.items():
         matrices = [n for n, p in module.named_parameters(recurse=False) if not is_lazy(p) and p.dim() >= 2]
-        if not matrices or name in owners or name in finder.unknown:
+        if not matrices or module_of(name) in owners or name in finder.unknown:
             continue
         if not is_owner(module):
-            silent[name] = f"{type(module).__name__}: the neurons of {', '.join(matrices)} are not watched"
+            silent[name or ROOT] = f"{type(module).__name__}: the neurons of {', '.join(matrices)} are not watched"
         elif isinstance(finder.modules.get(name.rpartition(".")[0]), nn.MultiheadAttention):
             silent[name] = "used inside MultiheadAttention without being called"
         elif name not in called:
-            silent[name] = "never called"
+            silent[name or ROOT] = "never called"
     return silent
+
+
+def module_of(path: str) -> str:
+    """The module that a parametrization of its weight belongs to; any other path as it is."""
+    return re.sub(r"(^|\.)parametrizations(\.|$).*", "", path)
 
 
 def watched_share(layers: Iterable[Layer], parameters: Parameters) -> float:
@@ -52,20 +58,26 @@ def watched_share(layers: Iterable[Layer], parameters: Parameters) -> float:
     watched = sum(
         float(size)
         for name, size in zip(parameters.names, parameters.sizes, strict=True)
-        if name.rpartition(".")[0] in owners
+        if module_of(name.rpartition(".")[0]) in owners
     )
     return watched / (float(parameters.sizes.sum()) or 1.0)
 
 
 def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
-    """Refuse patterns that match nothing, and a model in which nothing can be watched."""
+    """Refuse patterns that match nothing, and a model in which nothing can be watched.
+
+    Matrices that a module of the user's own holds may be weights that it applies by plain functions; only the first
+    measured step tells. Those that torch's own modules hold beside their layers, such as embeddings, never are.
+    """
+    modules = {name or ROOT: module for name, module in finder.modules.items()}
     watchable = [
         name
-        for name, module in finder.modules.items()
-        if name and (is_owner(module) or activations.from_module(module) is not None)
+        for name, module in modules.items()
+        if is_owner(module) or activations.from_module(module) is not None or _holds_weights(module)
     ]
     some = ", ".join(watchable[:8]) + (", …" if len(watchable) > 8 else "")
-    unmatched = finder.patterns.unmatched(name for name in finder.modules if name)
+    names = modules.keys() if ROOT in watchable else modules.keys() - {ROOT}
+    unmatched = finder.patterns.unmatched(names)
     if unmatched:
         raise ValueError(
             f"include/exclude: {', '.join(map(repr, unmatched))} matches no module of {type(model).__name__}; "
@@ -77,6 +89,12 @@ def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
             + (
                 f"include and exclude leave none of {some}"
                 if watchable
-                else "it has no Linear, convolution or activation module"
+                else "it has no Linear, convolution, recurrent or activation module, and no module of your own with a "
+                "weight matrix that a function such as F.linear could apply"
             )
         )
+
+
+def _holds_weights(module: nn.Module) -> bool:
+    foreign = not type(module).__module__.startswith("torch.")
+    return foreign and any(not is_lazy(p) and p.dim() >= 2 for p in module.parameters(recurse=False))

@@ -6,9 +6,10 @@ import importlib
 import inspect
 import pkgutil
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -29,7 +30,28 @@ def concrete_classes(package: ModuleType, base: type[T]) -> Iterator[type[T]]:
             if here and not inspect.isabstract(value):
                 yield value
     for entry in entry_points(group=package.__name__):
-        yield entry.load()
+        found = _loaded(entry, base)
+        if found is not None:
+            yield found
+
+
+def _loaded(entry: EntryPoint, base: type[T]) -> type[T] | None:
+    """What another package brings; nothing, and one warning, where that is broken."""
+    try:
+        found = entry.load()
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise TypeError(f"{found!r} is no {base.__name__}")
+        if inspect.isabstract(found):
+            raise TypeError(f"{found.__name__} is abstract")
+    except Exception as error:
+        brought = f" of the package {entry.dist.name}" if entry.dist else ""
+        warnings.warn(
+            f"NeuronHealth goes on without {entry.name} ({entry.value}){brought}, which cannot be loaded: {error!r}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return found
 
 
 def parameters_of(method: Callable[..., Any]) -> dict[str, bool]:

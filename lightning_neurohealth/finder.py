@@ -16,10 +16,10 @@ from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.layers import (
+    ROOT,
     Layer,
     clean_name,
     is_owner,
-    know_weight,
     merged_order,
     neuron_axis,
     own_function,
@@ -37,6 +37,7 @@ from lightning_neurohealth.origins import (
     tensors_in,
 )
 from lightning_neurohealth.patterns import Patterns
+from lightning_neurohealth.weights import know_weight
 
 PATIENCE = 100
 """Measured steps that are traced for the sake of calls that do not come again."""
@@ -82,6 +83,7 @@ class LayerFinder:
             if id(p) not in owners and not is_lazy(p) and p.dim() >= 2
         }
         self._inputs: dict[str, tuple[str | None, bool]] = {}
+        self._applied: dict[str, tuple[Tensor, str]] = {}
         self._order = 0
 
     def begin_step(self) -> None:
@@ -119,12 +121,14 @@ class LayerFinder:
 
     def numbered(self, name: str) -> str:
         """``name`` for its first call within one forward, ``name#2`` for its second."""
+        name = name or ROOT
         counts = self._counts.setdefault(name.split(".")[0], Counter())
         counts[name] += 1
         return name if counts[name] == 1 else f"{name}#{counts[name]}"
 
     def recalled(self, name: str) -> Layer | None:
         """The layer of a call that runs again while backward does; such calls count from one in each stretch."""
+        name = name or ROOT
         self._recounts[name] += 1
         call = name if self._recounts[name] == 1 else f"{name}#{self._recounts[name]}"
         if call not in self._sites:
@@ -149,7 +153,7 @@ class LayerFinder:
         call = self.numbered(name)
         if not self.tracing:
             return self._known(call)
-        layer = None if z is None else self._activate(call, name, function, z)
+        layer = None if z is None else self._activate(call, name or ROOT, function, z)
         self._sites[call] = layer
         return layer
 
@@ -192,11 +196,14 @@ class LayerFinder:
             return None
         name = function_name(function)
         if name in PRODUCTS or name in CONVOLUTIONS:
-            owner = next((self._owned[id(t)] for t in tensors if id(t) in self._owned), None)
+            weight = next((t for t in tensors if id(t) in self._owned), None)
             axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
-            if owner is not None:
+            if weight is not None:
                 self._weights_used = True
-                return self._produce(self.numbered(owner or "root"), owner, axis, tuple(tensors), out)
+                owner = self._owned[id(weight)]
+                call = self.numbered(owner)
+                self._applied[call] = (weight, name)
+                return self._produce(call, owner, axis, tuple(tensors), out)
             self._origins.note(out, Origin(axis=axis, sources=self._origins.sources(tensors)))
             return None
         if name in MULTIPLICATIONS:
@@ -275,7 +282,8 @@ class LayerFinder:
             self._sites[owner] = None
         layer = Layer(owner or call, z.shape[axis], stored_axis(axis, z.dim()), z.device, function, activation)
         layer.order = origin.order if owner else self._order
-        return self._register(layer, owner.split("#")[0] if owner else None)
+        path = owner.split("#")[0] if owner else None
+        return self._register(layer, "" if path == ROOT and path not in self.modules else path)
 
     def _register(self, layer: Layer, owner: str | None) -> Layer | None:
         if not self.patterns.wanted(layer.name):
@@ -292,7 +300,7 @@ class LayerFinder:
         layer.order = layer.order or self._order
         layer.owner = owner
         if owner is not None:
-            know_weight(layer, owner, self.modules.get(owner), self._names)
+            know_weight(layer, owner, self.modules.get(owner), self._names, self._applied.get(layer.name))
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
         self.layers[layer.name] = layer
         return layer

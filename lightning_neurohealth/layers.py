@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from lightning_neurohealth import activations
 from lightning_neurohealth.activations import IDENTITY, Activation
 
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
+ROOT = "root"
+"""Name of the model itself, where it is a layer."""
 
 
 def clean_name(name: str) -> str:
@@ -114,21 +115,3 @@ def own_function(module: nn.Module) -> Activation:
     """The activation that an owner applies by itself: that of a plain RNN; an LSTM's or GRU's output has none."""
     kind = {"RNN_TANH": nn.Tanh(), "RNN_RELU": nn.ReLU()}.get(getattr(module, "mode", ""))
     return (activations.from_module(kind) if kind is not None else None) or IDENTITY
-
-
-def know_weight(layer: Layer, owner: str, module: nn.Module | None, names: dict[int, str]) -> None:
-    """Note the weight of ``layer``: its name (of tied ones the first), along which axis its neurons lie, its fans."""
-    if module is None:
-        return
-    own = {clean_name(name): p for name, p in module.named_parameters() if p.dim() >= 2}
-    name = next((n for n in ("weight", "parametrizations.weight.original", *own) if n in own), None)
-    if name is None:
-        return
-    weight = own[name]
-    layer.weight = names.get(id(weight), f"{owner}.{name}" if owner else name)
-    swapped = (type(module).__name__ == "Conv1D" and weight.dim() == 2) or getattr(module, "transposed", False)
-    axis = 1 if swapped else 0
-    if weight.shape[axis] == layer.neurons:
-        layer.weight_axis = axis
-        layer.fan_in = weight.numel() // layer.neurons
-        layer.fan_out = layer.neurons * math.prod(weight.shape[2:])

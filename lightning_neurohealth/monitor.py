@@ -80,6 +80,8 @@ class Monitor:
         measures: str | Sequence[str] = "standard",
         rules: Sequence[Rule] | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model={model!r}: must be a torch.nn.Module")
         self._setup(model, Settings(every_n_steps, window, include, exclude, measures, rules), hook_root=True)
 
     @classmethod

@@ -98,7 +98,7 @@ class Parameters:
     def sample_owners(self) -> Tensor:
         """Index of the parameter that each sampled element belongs to, ``[samples]``."""
         counts = [len(range(0, _numel(p), _stride(p))) for p in self.tensors]
-        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
 
     def by_parameter(self, samples: Tensor) -> Tensor:
         """Sum over the sampled elements of each parameter, ``[parameters]``."""

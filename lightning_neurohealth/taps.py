@@ -130,7 +130,7 @@ class Taps:
         if self.hook_root:
             self._before(self.model, lambda m, i: self.new_forward())
         for name, module in self.finder.modules.items():
-            if not name or isinstance(module, torch.jit.ScriptModule):
+            if not (name or self.hook_root) or isinstance(module, torch.jit.ScriptModule):
                 continue
             function = activations.from_module(module)
             if function is not None:
@@ -138,7 +138,7 @@ class Taps:
                 self._after(module, lambda m, i, o, n=name: self._activation_ends(n, o))
             elif is_owner(module):
                 self._after(module, lambda m, i, o, n=name: self._owner_ends(m, n, i, o))
-            elif "." not in name and any(True for _ in module.children()):
+            elif name and "." not in name and any(True for _ in module.children()):
                 self._before(module, lambda m, i, n=name: self._child_begins(n))
 
     def _watch_callers(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -56,6 +58,55 @@ def test_other_packages_add_theirs_under_the_folders_name(zoo: ModuleType, monke
 
     monkeypatch.setattr(discovery, "entry_points", entry_points)
     assert Stranger in list(concrete_classes(zoo, Animal))  # type: ignore[type-abstract]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("nowhere.to.be.found:Cat", "No module named 'nowhere'"),
+        (f"{__name__}:Dog", "has no attribute 'Dog'"),
+        (f"{__name__}:snake_case", "is no Animal"),
+        (f"{__name__}:Animal", "Animal is abstract"),
+    ],
+)
+def test_a_broken_one_gives_one_warning_that_names_it(
+    zoo: ModuleType, monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    found = [EntryPoint("broken", value, "zoo"), EntryPoint("stranger", f"{__name__}:Stranger", "zoo")]
+    monkeypatch.setattr(discovery, "entry_points", lambda group: found)
+    with pytest.warns(RuntimeWarning) as warned:
+        classes = [cls.__name__ for cls in concrete_classes(zoo, Animal)]  # type: ignore[type-abstract]
+    assert classes == ["Tabby", "Tiger", "Stranger"]
+    (warning,) = warned
+    assert f"goes on without broken ({value})" in str(warning.message)
+    assert said in str(warning.message)
+
+
+PLUGIN = """
+from lightning_neurohealth.measures import Measure
+raise RuntimeError("out of order")
+"""
+
+
+@pytest.mark.parametrize("room", ["measures", "rules"])
+def test_the_package_can_be_imported_beside_a_broken_one(tmp_path: Path, room: str) -> None:
+    """In a process of its own, with a package installed beside it that fails to import."""
+    (tmp_path / "third_party.py").write_text(PLUGIN)
+    info = tmp_path / "third_party-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[lightning_neurohealth.{room}]\nthird = third_party:Third\n")
+    code = "from lightning_neurohealth.settings import Settings; print(len(Settings(measures='full').chosen_rules) > 0)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert run.stdout == "True\n"
+    assert run.stderr.count("goes on without third (third_party:Third) of the package third-party") == 1
+    assert "out of order" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "signals derivatives discovery findings patterns origins progress compiled",
         "activations window",
         "layers",
+        "weights",
         "finder parameters",
         "taps coverage",
         "parameter_taps",
@@ -43,7 +44,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
     "taps": {"signals", "layers", "activations", "finder"},
-    "parameter_taps": {"signals", "layers", "activations", "finder", "parameters", "taps"},
+    "parameter_taps": {"signals", "layers", "weights", "activations", "finder", "parameters", "taps"},
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "ranks": {"statistics"},
     "table": {"findings", "report"},

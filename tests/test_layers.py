@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -333,6 +334,68 @@ def test_weight_without_a_module_of_its_own() -> None:
     layers = layers_of(nn.Sequential(Attention(), nn.Linear(6, 1)), torch.randn(3, 4), steps=2)
     assert rows_of(layers) == [("0", "0", "relu", -1, 6), ("1", "1", None, -1, 1)]
     assert layers["0"].weight == "0.projection"
+
+
+class Applied(nn.Module):
+    """Weights of its own, each used by a function."""
+
+    def __init__(self, functions: Sequence[Callable[[Tensor, Tensor], Tensor]], *shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.functions = functions
+        self.weights = [f"w{i}" for i in range(len(shapes))]
+        for name, shape in zip(self.weights, shapes, strict=True):
+            setattr(self, name, nn.Parameter(torch.randn(shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, function in zip(self.weights, self.functions, strict=True):
+            x = function(x, getattr(self, name))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "axis", "weight_axis", "fan_in"),
+    [
+        (F.linear, (5, 3), -1, 0, 3),
+        (torch.matmul, (3, 5), -1, 1, 3),
+        (lambda x, w: x @ w, (3, 5), -1, 1, 3),
+        (lambda x, w: torch.einsum("ni,io->no", x, w), (3, 5), -1, 1, 3),
+        (lambda x, w: F.conv1d(x[..., None].expand(-1, -1, 4), w), (5, 3, 2), 1, 0, 6),
+        (lambda x, w: F.conv_transpose1d(x[..., None], w), (3, 5, 2), 1, 1, 6),
+    ],
+    ids=["linear", "matmul", "@", "einsum", "conv", "conv_transpose"],
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_model_of_functions_alone(
+    function: Any, shape: tuple[int, ...], axis: int, weight_axis: int, fan_in: int, steps: int
+) -> None:
+    net = Applied([lambda x, w: torch.tanh(function(x, w)), lambda x, w: F.linear(x.flatten(1), w)], shape, (2, 5))
+    net.w1 = nn.Parameter(torch.randn(2, net.functions[0](torch.randn(1, 3), net.w0).numel()))
+    layers = layers_of(net, torch.randn(6, 3), steps=steps)
+    assert rows_of(layers) == [("root", "", "tanh", axis, 5), ("root#2", "", None, -1, 2)]
+    hidden, out = layers.values()
+    assert (hidden.weight, hidden.weight_axis, hidden.fan_in) == ("w0", weight_axis, fan_in)
+    assert (out.weight, out.weight_axis) == ("w1", 0)
+
+
+def test_model_of_functions_alone_has_its_weights_measured() -> None:
+    net = Applied([lambda x, w: torch.tanh(x @ w), F.linear], (3, 5), (2, 5))
+    _, report = watch_step(net, torch.randn(6, 3), measures=["weight_norm", "gradient_norm"])
+    torch.testing.assert_close(report["root"]["weight_norm"], net.w0.detach().double().norm(dim=0))
+    torch.testing.assert_close(report["root#2"]["weight_norm"], net.w1.detach().double().norm(dim=1))
+    torch.testing.assert_close(report["root#2"]["gradient_norm"].float(), net.w1.grad.norm())
+    assert report.coverage.parameters == 1
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_model_that_is_a_layer(steps: int) -> None:
+    net = nn.Linear(3, 2)
+    _, report = watch_step(net, torch.randn(6, 3), steps=steps)
+    assert list(report) == ["root"]
+    assert float(report["root"]["activation_rows"]) == 6 * steps
+    torch.testing.assert_close(report["root"]["weight_norm"], net.weight.detach().double().norm(dim=1))
+    assert report.coverage.parameters == 1
+    x = torch.randn(6, 3, requires_grad=True)
+    assert rows_of(layers_of(nn.Tanh(), x, include=["root"])) == [("root", None, "root", -1, 3)]
 
 
 @pytest.mark.parametrize(

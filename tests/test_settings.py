@@ -178,7 +178,15 @@ def test_patterns_that_leave_nothing_are_refused_with_what_there_is(choice: dict
 
 @pytest.mark.parametrize("model", [nn.Sequential(), nn.Sequential(nn.BatchNorm1d(3), nn.Embedding(4, 3))], ids=repr)
 def test_a_model_without_layers_is_refused(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"Sequential has no.* to watch.* no Linear, convolution or activation module"):
+    with pytest.raises(
+        ValueError, match=r"Sequential has no layer to watch: .* activation module, and no module of your own"
+    ):
+        Monitor(model)
+
+
+@pytest.mark.parametrize("model", [None, 5, "net", nn.Linear, [nn.Linear(2, 2)]], ids=repr)
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"model={model!r}: must be a torch.nn.Module")):
         Monitor(model)
 
 
