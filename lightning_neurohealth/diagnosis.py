@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.life import Life, observe
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules import LayerRule, Rule, Verdict
@@ -20,10 +21,14 @@ MEMORY = 50
 
 @dataclass
 class Streak:
-    """How long a condition has shown."""
+    """How long a condition has shown, and how bad it was in the last of these windows."""
 
-    windows: int
-    since: tuple[int, int]
+    windows: int = 0
+    severities: tuple[Severity, ...] = ()
+
+    def longer(self, severity: Severity, memory: int) -> Streak:
+        """One window more."""
+        return Streak(self.windows + 1, (*self.severities, severity)[-memory:])
 
 
 class Diagnosis:
@@ -36,6 +41,7 @@ class Diagnosis:
         self._history: list[tuple[Window, Numbers]] = []
         self._streaks: dict[tuple[str, str | None], Streak] = {}
         self._since: dict[tuple[str, str | None], tuple[int, int]] = {}
+        self.lives: dict[str, Life] = {}
 
     def judge(
         self,
@@ -47,8 +53,10 @@ class Diagnosis:
         silent: dict[str, str],
     ) -> tuple[list[Finding], list[Finding]]:
         """Findings of this window, the worst first, and those of the window before that have recovered."""
+        observe(self.lives, layers, numbers.layers, initial.layers, window)
         facts = {
             "initial": initial.across(),
+            "lives": self.lives,
             "window": window,
             "layers": layers,
             "parameters": parameters,
@@ -65,10 +73,9 @@ class Diagnosis:
                 # a depth rule may name another layer in each window: it is the same condition
                 key = (rule.name, place if isinstance(rule, LayerRule) else None)
                 now = (window.epoch, window.step)
-                streak = self._streaks.get(key, Streak(0, now))
-                streaks[key] = Streak(streak.windows + 1, streak.since)
+                streaks[key] = self._streaks.get(key, Streak()).longer(verdict.severity, rule.windows)
                 since[rule.name, place] = self._since.get((rule.name, place), now)
-                finding = self._finding(rule, verdict, place, layers, streaks[key].windows, window)
+                finding = self._finding(rule, verdict, place, layers, streaks[key], window)
                 if finding:
                     found.append(finding)
         self._streaks, self._since = streaks, since
@@ -94,15 +101,14 @@ class Diagnosis:
             if isinstance(rule, LayerRule):
                 verdicts = []
                 for layer in facts["layers"].values():
-                    past = [Past(w, n.of(layer)) for w, n in self._history if layer.name in n.layers]
-                    arguments = _arguments(
-                        rule, {**numbers.run, **numbers.of(layer)}, {**facts, "layer": layer, "past": past}
-                    )
+                    past = [Past(w, n.of(layer)) for w, n in self._history if _complete(rule, {**n.run, **n.of(layer)})]
+                    own = {"layer": layer, "past": past, "life": self.lives.get(layer.name)}
+                    arguments = _arguments(rule, {**numbers.run, **numbers.of(layer)}, {**facts, **own})
                     verdict = None if arguments is None else rule.judge(**arguments)
                     if verdict is not None:
                         verdicts.append((layer, verdict))
                 return verdicts
-            past = [Past(w, n.across()) for w, n in self._history]
+            past = [Past(w, measures) for w, n in self._history if _complete(rule, measures := n.across())]
             arguments = _arguments(rule, numbers.across(), {**facts, "past": past})
             return [] if arguments is None else [(None, verdict) for verdict in rule.judge(**arguments)]
         except Exception as error:
@@ -116,10 +122,12 @@ class Diagnosis:
             return []
 
     def _finding(
-        self, rule: Rule, verdict: Verdict, place: str | None, layers: dict[str, Layer], windows: int, window: Window
+        self, rule: Rule, verdict: Verdict, place: str | None, layers: dict[str, Layer], streak: Streak, window: Window
     ) -> Finding | None:
         severity, excuse = verdict.severity, ""
-        if windows < rule.windows and not verdict.immediate:
+        if not verdict.immediate:
+            severity, excuse = min(streak.severities), "it has been as bad for one window only"
+        if streak.windows < rule.windows and not verdict.immediate:
             if not (window.last and window.index == 0):
                 return None
             severity, excuse = min(severity, Severity.WARNING), "seen in one window so far"
@@ -142,15 +150,15 @@ class Diagnosis:
 
 def _arguments(rule: Rule, measures: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """What ``judge`` asks for, or nothing where a measure that it needs does not exist here."""
-    arguments = {name: facts[name] for name in _facts_of(rule) if name in facts}
-    for name, optional in rule.needs.items():
-        if name in measures:
-            arguments[name] = measures[name]
-        elif not optional:
-            return None
-    return arguments
-
-
-def _facts_of(rule: Rule) -> list[str]:
+    if not _complete(rule, measures):
+        return None
     code = type(rule).judge.__code__
-    return [name for name in code.co_varnames[1 : code.co_argcount] if name in FACTS]
+    asked = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    known = {**measures, **facts}
+    if any(name in FACTS and known[name] is None for name in asked):
+        return None
+    return {name: known[name] for name in asked if name in known}
+
+
+def _complete(rule: Rule, measures: Mapping[str, Any]) -> bool:
+    return all(name in measures or optional for name, optional in rule.needs.items())

@@ -26,6 +26,7 @@ from lightning_neurohealth.layers import (
 )
 from lightning_neurohealth.origins import (
     CONVOLUTIONS,
+    MIXTURES,
     MULTIPLICATIONS,
     NOWHERE,
     PRODUCTS,
@@ -83,6 +84,7 @@ class LayerFinder:
             if id(p) not in owners and not is_lazy(p) and p.dim() >= 2
         }
         self._inputs: dict[str, tuple[str | None, bool]] = {}
+        self._carried: dict[str, frozenset[str]] = {}
         self._applied: dict[str, tuple[Tensor, str]] = {}
         self._order = 0
 
@@ -168,6 +170,7 @@ class LayerFinder:
                     order=layer.order,
                     layer=layer,
                     sources=frozenset({layer.name}),
+                    carried=frozenset({layer.name}),
                     nonnegative=lower is not None and lower >= 0,
                 ),
             )
@@ -204,10 +207,14 @@ class LayerFinder:
                 call = self.numbered(owner)
                 self._applied[call] = (weight, name)
                 return self._produce(call, owner, axis, tuple(tensors), out)
-            self._origins.note(out, Origin(axis=axis, sources=self._origins.sources(tensors)))
+            self._find_gates([t for t in tensors if self._is_bounded(t)])
+            sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
+            self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
             return None
         if name in MULTIPLICATIONS:
             self._find_gates(tensors)
+        elif name in MIXTURES:
+            self._find_gates(tensors[MIXTURES[name] :], alone=True)
         self._origins.carry(name, args, kwargs, tensors, out)
         return None
 
@@ -251,7 +258,8 @@ class LayerFinder:
             source.output = False
         origin = self._origins.of(read[0]) if read else NOWHERE
         self._inputs[call] = (origin.layer.name if origin.layer else None, origin.nonnegative)
-        self._origins.note(out, Origin(axis, call, self._order, None, frozenset({call})))
+        self._carried[call] = self._origins.carried(read)
+        self._origins.note(out, Origin(axis, call, self._order, None, frozenset({call}), frozenset({call})))
         if call in self._sites and self._sites[call] is None:
             return None
         known = self.layers.get(call)
@@ -299,6 +307,7 @@ class LayerFinder:
             return known
         layer.order = layer.order or self._order
         layer.owner = owner
+        layer.sources = self._carried.get(layer.name, frozenset())
         if owner is not None:
             know_weight(layer, owner, self.modules.get(owner), self._names, self._applied.get(layer.name))
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
@@ -308,10 +317,13 @@ class LayerFinder:
     def _sources(self, tensors: Iterable[Tensor]) -> list[Layer]:
         return [self.layers[name] for name in self._origins.sources(tensors) if name in self.layers]
 
-    def _find_gates(self, tensors: list[Tensor]) -> None:
+    def _find_gates(self, tensors: list[Tensor], alone: bool = False) -> None:
         factors = [t for t in tensors if t.dim() > 0 and not isinstance(t, nn.Parameter)]
-        if len(factors) >= 2:
-            for factor in factors:
-                layer = self._origins.of(factor).layer
-                if layer is not None:
-                    layer.gate = True
+        layers = {id(layer): layer for layer in (self._origins.of(factor).layer for factor in factors) if layer}
+        if alone or (len(factors) >= 2 and len({id(f) for f in factors}) >= 2):
+            for layer in layers.values():
+                layer.gate = True
+
+    def _is_bounded(self, tensor: Tensor) -> bool:
+        layer = self._origins.of(tensor).layer
+        return layer is None or layer.function.saturates

@@ -57,6 +57,9 @@ class Layer:
         order: Position in the order of execution.
         output: True while nothing that has weights was seen to read it.
         gate: True if its activation is multiplied with another tensor.
+        normalized: True where a norm stands between weight and activation, so that z is not Wx + b.
+        sources: Layers whose outputs it reads, sums of them included, with no norm in between: its scale follows from
+            theirs.
         superseded: True once an activation was found behind what first looked like a linear layer.
     """
 
@@ -76,6 +79,8 @@ class Layer:
     order: int = 0
     output: bool = True
     gate: bool = False
+    normalized: bool = False
+    sources: frozenset[str] = frozenset()
     superseded: bool = False
 
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 CONVOLUTIONS = {f"conv{transposed}{d}d" for d in (1, 2, 3) for transposed in ("", "_transpose")}
 PRODUCTS = {"linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "bilinear"}
 MULTIPLICATIONS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
+MIXTURES = {"lerp": 2, "lerp_": 2, "addcmul": 1, "addcmul_": 1}
+"""Functions that multiply some of their tensors with others: from which one on."""
+DIVISIONS = {"div", "div_", "divide", "true_divide", "__truediv__", "__rtruediv__", "__itruediv__"}
+NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize", "local_response_norm"}
+"""Functions whose result has a scale of its own, whatever that of the input is."""
+SPREADS = {"rsqrt", "sqrt", "norm", "vector_norm", "linalg_vector_norm", "std", "var", "softmax", "log_softmax"}
+"""Functions that norms are written with, and weights that add up to 1: what is multiplied with them is rescaled."""
 MIXERS = {"softmax", "log_softmax", "cumsum", "sort", "argsort", "roll", "flip", "scaled_dot_product_attention"}
 """Functions that keep a shape and mix what is in it."""
 MOVERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"}
@@ -34,6 +41,8 @@ class Origin:
         order: Position of that call in the order of execution.
         layer: The layer whose activation it is.
         sources: Names of the layers that feed it.
+        carried: Those of them whose scale it carries on, with no norm in between.
+        normalized: True if a norm stands between the owner and it.
         nonnegative: True if it is known to be ≥ 0.
     """
 
@@ -42,6 +51,8 @@ class Origin:
     order: int = 0
     layer: Layer | None = None
     sources: frozenset[str] = frozenset()
+    carried: frozenset[str] = frozenset()
+    normalized: bool = False
     nonnegative: bool = False
 
 
@@ -71,13 +82,17 @@ class Origins:
         """Names of all layers that feed any of ``tensors``."""
         return frozenset().union(*(self.of(tensor).sources for tensor in tensors))
 
+    def carried(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+        """Names of all layers whose scale any of ``tensors`` carries on."""
+        return frozenset().union(*(self.of(tensor).carried for tensor in tensors))
+
     def split(self, whole: Tensor, parts: Sequence[Any]) -> None:
         """``parts`` were cut out of ``whole``: none of them is a layer's whole output any more."""
         origin = self.of(whole)
         for part in parts:
             if isinstance(part, Tensor) and origin is not NOWHERE:
                 axis = origin.axis if part.dim() == whole.dim() else None
-                self.note(part, Origin(axis, None, origin.order, None, origin.sources))
+                self.note(part, Origin(axis, None, origin.order, None, origin.sources, origin.carried))
 
     def carry(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor], out: Tensor
@@ -90,6 +105,7 @@ class Origins:
         axis = moved_axis(name, args[1:], kwargs, known[0], out, origin.axis)
         peers = [t for t in tensors if t is not known[0] and not isinstance(t, nn.Parameter) and t.shape == out.shape]
         same = not peers and axis is not None and name not in MIXERS
+        scaled = name in MULTIPLICATIONS | DIVISIONS and any(not self.of(t).carried for t in known)
         self.note(
             out,
             Origin(
@@ -98,6 +114,8 @@ class Origins:
                 order=origin.order,
                 layer=origin.layer if same else None,
                 sources=self.sources(known),
+                carried=frozenset() if scaled or name in NORMS | SPREADS else self.carried(known),
+                normalized=origin.normalized or name in NORMS or scaled,
                 nonnegative=origin.nonnegative and len(known) == len(tensors) and (name in KEEPERS or "pool" in name),
             ),
         )

@@ -23,7 +23,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "activations window",
         "layers",
         "weights",
-        "finder parameters",
+        "finder parameters life",
         "taps coverage",
         "parameter_taps",
         "statistics",

@@ -10,13 +10,25 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from lightning_neurohealth import life
 from lightning_neurohealth.discovery import parameters_of, place_of, snake_case, unknown_name
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.rules.thresholds import check_settings
 
-FACTS = {"layer", "past", "window", "layers", "parameters", "silent", "initial"}
+FACTS: dict[str, tuple[str, ...]] = {
+    "layer": (),
+    "past": (),
+    "window": (),
+    "layers": (),
+    "parameters": (),
+    "silent": (),
+    "initial": (),
+    "life": life.MEASURES,
+    "lives": (),
+}
+"""What ``judge`` may name beside measures, each with the measures that it is made of."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +84,13 @@ class Rule(ABC):
             return
         where = f"{place_of(cls)}: {cls.__name__}.judge"
         known = all_measures()
-        asked = {name: optional for name, optional in parameters_of(cls.judge).items() if name not in FACTS}
+        named = parameters_of(cls.judge)
+        asked = {name: optional for name, optional in named.items() if name not in FACTS}
         for name in asked:
             if name not in known:
                 raise unknown_name(where, name, [*known, *FACTS])
-        cls.needs = asked
+        parts = (part for fact in named.keys() & FACTS.keys() for part in FACTS[fact])
+        cls.needs = {**dict.fromkeys(sorted(parts), False), **asked}
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -87,7 +101,8 @@ class LayerRule(Rule):
     """Judges one layer at a time.
 
     ``judge`` gets each measure as the layer's tensor (of a parameter's measure its weight's number), and may name
-    ``layer`` (:class:`~lightning_neurohealth.layers.Layer`) and ``past`` (a list of
+    ``layer`` (:class:`~lightning_neurohealth.layers.Layer`), ``life`` (its neurons'
+    :class:`~lightning_neurohealth.life.Life`), ``lives`` (those of all layers by name) and ``past`` (a list of
     :class:`~lightning_neurohealth.window.Past`, the oldest first, without the present window).
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,99 +10,136 @@ from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count
-from lightning_neurohealth.window import Past, Window
+from lightning_neurohealth.window import Window
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadNeurons(Bands, LayerRule):
     """What it finds: neurons whose activation lay at a constant end of its activation function (0 for ReLU), where the
-    slope is 0, on every recent row: nothing flows back, so they cannot come back by themselves.
+    slope is 0, on every row since they last gave anything else: nothing flows back, so they cannot come back by
+    themselves.
 
     Why it hurts: the layer is narrower than you pay for; from half of a layer on, the model barely learns.
 
     Remedies: a lower learning rate or warm-up, He initialisation, LeakyReLU, a normalisation before the activation.
 
-    Sources: activation monitoring (S1) for the bands, neuron health summary (S0) for the definition. S1's own test,
-    zeros on more than half of a layer, flags most healthy ReLU layers; a single batch proves nothing: of neurons that
-    fire on 16 % of rows, 21 % look dead over 16 rows. Neurons that die while the network learns well count one band
-    less: wide ReLU layers lose a fifth of theirs in the first epoch, at torch's own initialisation, on the way to a
-    perfect fit.
+    Sources: activation monitoring (S1) for the bands, neuron health summary (S0) for the definition and the causes.
+    S1's own test, zeros on more than half of a layer, flags most healthy ReLU layers; a single batch proves nothing: of
+    neurons that fire on 16 % of rows, 21 % look dead over 16 rows. While the network learns well, neurons that died on
+    the way count one band less, since wide ReLU layers lose a fifth of theirs in the first epoch on the way to a
+    perfect fit; and those that fell on the flat side by the draw of their weights, as half of a deep layer does at
+    torch's own initialisation, are a WARNING at most. Those that a bias, weights of one sign or a norm's shift hold off
+    are not excused, nor is a layer that is dead as a whole.
 
     Attributes:
-        rows: Rows that must have been seen, unless a whole epoch was.
+        rows: Rows that a neuron must have been silent for, unless a whole epoch was.
+        steps: Measured steps among them: the places of one image are not independent rows.
+        fewest: Dead neurons from which on it is SERIOUS; fewer, in a small layer, are chance.
     """
 
     windows: int = 1
     rows: int = 1000
+    steps: int = 10
+    fewest: int = 3
     statistical = False
 
     def judge(
         self,
         layer: Layer,
-        past: list[Past],
+        life: Life,
+        lives: dict[str, Life],
         window: Window,
-        on_rate: Tensor,
-        zero_rate: Tensor,
-        activation_std: Tensor,
-        activation_rows: Tensor,
-        slope: Tensor | None = None,
         preactivation_mean: Tensor | None = None,
         preactivation_std: Tensor | None = None,
+        bias_negativity: Tensor | None = None,
+        positive_weight_sum: Tensor | None = None,
     ) -> Verdict | None:
-        dead = _dead(layer, on_rate, zero_rate, activation_std, slope)
-        rows, epochs, earlier = int(activation_rows), window.epochs, list(past)
-        while earlier and dead.any() and rows < self.rows and epochs < 1:
-            entry = earlier.pop()
-            m = entry.measures
-            dead = dead & _dead(layer, m["on_rate"], m["zero_rate"], m["activation_std"], m.get("slope"))
-            rows += int(m["activation_rows"])
-            epochs += entry.window.epochs
-        if not dead.any() or (rows < self.rows and epochs < 1):
-            return None
+        proven = ((life.rows >= self.rows) & (life.measured >= self.steps)) | (life.epochs >= 1)
+        dead = life.silent & proven
         number = int(dead.sum())
-        share = number / layer.neurons
-        born = dead if not past else dead & _of(layer, past[0])
-        severity = self.severity(share)
-        if window.progress.learning:
-            severity = max(self.severity(int(born.sum()) / layer.neurons), Severity(max(severity - 1, 0)))
+        held_off = _held_off(layer, bias_negativity, positive_weight_sum)
+        severity = self._severity(dead, life, held_off, window)
         if not severity:
             return None
-        bound = 1 - 0.05 ** (1 / rows)
-        cause = f"their pre-activation never left the flat part of {layer.function.name}"
+        rows = int(life.rows[dead].min())
+        causes, remedy = self._why(layer, dead, life, lives, bias_negativity, positive_weight_sum)
+        where = f"their pre-activation never left the flat part of {layer.function.name}"
         if preactivation_mean is not None and preactivation_std is not None:
             mean, std = preactivation_mean[dead].median(), preactivation_std[dead].median()
-            cause = f"their pre-activation lies at {mean:.3g} ± {std:.2g}, in the flat part of {layer.function.name}"
-        owner = layer.owner or layer.name
-        leaky = f", replace {layer.activation} by a LeakyReLU" if layer.activation else ""
-        if int(born.sum()) * 2 >= number:
-            cause += "; so it has been since the start, which points to initialisation, bias or inputs"
-            remedy = f"initialise {owner} for {layer.function.name} (He) with zero bias{leaky}"
-        else:
-            cause += f"; they died while training, which points to the learning rate (now {window.learning_rate:.2g})"
-            remedy = f"lower the learning rate or warm it up{leaky}"
+            where = f"their pre-activation lies at {mean:.3g} ± {std:.2g}, in the flat part of {layer.function.name}"
         return Verdict(
             severity=severity,
-            value=share,
-            threshold=self.threshold(self.severity(share)),
+            value=number / layer.neurons,
+            threshold=self.threshold(self.severity(number / layer.neurons)),
             message=f"{count(number, layer)} gave the same output on all of {rows:,} rows and passed no gradient "
-            f"(they fire on at most {bound:.2%} of rows, at 95 % confidence)",
-            cause=cause,
-            remedy=f"{remedy}, or normalise between {owner} and its activation",
+            f"(they fire on at most {1 - 0.05 ** (1 / max(rows, 1)):.2%} of rows, at 95 % confidence)",
+            cause="; ".join([where, *causes]),
+            remedy=remedy,
             neurons=chosen(dead),
         )
 
+    def _severity(self, dead: Tensor, life: Life, held_off: Tensor | None, window: Window) -> Severity:
+        def band(mask: Tensor) -> Severity:
+            return self.severity(int(mask.sum()) / len(mask))
 
-def _of(layer: Layer, entry: Past) -> Tensor:
-    m = entry.measures
-    return _dead(layer, m["on_rate"], m["zero_rate"], m["activation_std"], m.get("slope"))
+        whole = bool(dead.all())
+        if int(dead.sum()) < self.fewest and not whole:
+            return min(band(dead), Severity.WARNING)
+        # a neuron may wait for its first rare row: SERIOUS takes a second window, or an epoch
+        settled = dead & ((life.windows >= 2) | (window.trained >= 1))
+        severity = max(band(settled), min(band(dead), Severity.WARNING))
+        if not window.progress.learning or whole:
+            return severity
+        drawn = dead & life.born & ~(torch.ones_like(dead) if held_off is None else held_off)
+        held = band(settled & life.born & ~drawn)
+        died = Severity(max(band(settled & ~drawn) - 1, 0))
+        return max(held, died, min(band(drawn), Severity.WARNING))
+
+    def _why(
+        self,
+        layer: Layer,
+        dead: Tensor,
+        life: Life,
+        lives: dict[str, Life],
+        bias_negativity: Tensor | None,
+        positive_weight_sum: Tensor | None,
+    ) -> tuple[list[str], str]:
+        """Why and since when, and what to do."""
+        owner = layer.owner or layer.name
+        leaky = f", replace {layer.activation} by a LeakyReLU" if layer.activation else ""
+        norm = f", or normalise between {owner} and its activation"
+        before = lives.get(layer.before or "")
+        if before is not None and bool(before.silent.all()):
+            return (
+                [f"the layer before, {layer.before}, is dead as a whole, so that they see nothing but their bias"],
+                f"cure {layer.before} first",
+            )
+        causes, number = [], int(dead.sum())
+        if _most(dead, bias_negativity, -1.0):
+            assert bias_negativity is not None
+            size = -float(bias_negativity[dead].median())
+            causes.append(f"their bias is negative and {size:.3g} times as large as the norm of their weights")
+        elif _most(dead, positive_weight_sum, 0.0):
+            causes.append("their weights and bias cannot reach z > 0 on inputs that are never negative")
+        if int((dead & life.born).sum()) * 2 >= number:
+            causes.append("so it has been since the start, which points to initialisation, bias or inputs")
+            return causes, f"initialise {owner} for {layer.function.name} (He) with zero bias{leaky}{norm}"
+        died = dead & ~life.born
+        began, rate = int(life.died[died].median()), float(life.rate[died].median())
+        now = "" if math.isnan(rate) else f" ({rate:.2g} then)"
+        causes.append(f"they died while training, from about step {began} on, which points to the learning rate{now}")
+        return causes, f"lower the learning rate or warm it up{leaky}{norm}"
 
 
-def _dead(layer: Layer, on_rate: Tensor, zero_rate: Tensor, std: Tensor, slope: Tensor | None) -> Tensor:
-    """Constant output without any slope, neuron by neuron."""
-    off = (zero_rate == 1) & (on_rate == 0)
-    constant = off | (std == 0)
-    if slope is not None:
-        return constant & (slope == 0) & (off | bool(layer.function.dead_values))
-    # without the slope only an exact flat end at 0 is proof
-    return off & (0.0 in layer.function.dead_values) & torch.ones_like(off)
+def _held_off(layer: Layer, bias_negativity: Tensor | None, positive_weight_sum: Tensor | None) -> Tensor | None:
+    """Neurons that more than the draw of their weights keeps on the flat side; ``None`` where that cannot be told."""
+    if layer.normalized:
+        return None
+    held = [x < bound for x, bound in ((bias_negativity, -1.0), (positive_weight_sum, 0.0)) if x is not None]
+    return None if not held else torch.stack(held).any(0)
+
+
+def _most(dead: Tensor, measure: Tensor | None, bound: float) -> bool:
+    return measure is not None and int((measure[dead] < bound).sum()) * 2 > int(dead.sum())

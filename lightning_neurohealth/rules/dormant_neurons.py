@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count
 
 
@@ -32,13 +33,13 @@ class DormantNeurons(Bands, LayerRule):
     serious: float = 0.25
     critical: float = 0.50
 
-    def judge(self, layer: Layer, dormancy: Tensor, zero_rate: Tensor) -> Verdict | None:
+    def judge(self, layer: Layer, life: Life, dormancy: Tensor) -> Verdict | None:
         if layer.function.linear or layer.gate or layer.neurons < 4 or not bool(dormancy.isfinite().all()):
             return None
         typical = min(1.0, float(dormancy.quantile(0.95)))
         if typical == 0:
             return None
-        dormant = (dormancy <= self.tau * typical) & (zero_rate < 1)
+        dormant = (dormancy <= self.tau * typical) & ~life.silent
         share = int(dormant.sum()) / layer.neurons
         severity = self.severity(share)
         if not severity:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.rules.base import RunRule, Verdict
-from lightning_neurohealth.rules.depth import along_the_depth
+from lightning_neurohealth.rules.depth import Stream, streams
 from lightning_neurohealth.window import Past
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplodingActivations(RunRule):
     """What it finds: the spread of activations over data grows more than 1,000-fold along the depth, or at least
-    threefold a layer over four layers in a row, or grows without bound from window to window.
+    threefold a layer over four layers in a row, or grows without bound from window to window. A norm begins a new
+    count: it sets the scale anew.
 
     Why it hurts: the next step is an overflow, and gradients are as large as what they are multiplied with.
 
     Remedies: initialise for the activation, normalisation, residual scaling, a lower learning rate, gradient clipping.
 
-    Sources: activation monitoring (S1), whose absolute maxima depend on the scale of the data.
+    Sources: activation monitoring (S1), whose absolute maxima depend on the scale of the data. A loss that falls is no
+    excuse for growth that was there at the first step: it started too high.
 
     Attributes:
         serious: Growth from the first layer to any other.
         block: Growth from a layer to the next that counts as one of the row.
         blocks: How many in a row.
-        growth: Growth of one layer against its own first window, while it still grows.
+        growth: Growth of one layer against the largest at the start, while it still grows.
     """
 
     serious: float = 1e3
@@ -40,35 +42,46 @@ class ExplodingActivations(RunRule):
     growth: float = 1e3
 
     def judge(
+        self, layers: dict[str, Layer], initial: dict[str, Any], activation_scale: dict[str, Tensor], past: list[Past]
+    ) -> Iterable[Verdict]:
+        largest = self._steepest(layers, activation_scale)
+        if largest is None:
+            yield from self._over_windows(layers, activation_scale, past)
+            return
+        start, end = largest.scales[0], largest.scales[-1]
+        first = next(
+            name
+            for i, name in enumerate(largest.names)
+            if largest.scales[i] > self.serious * start or self._explodes(_up_to(largest, i))
+        )
+        yield self._verdict(
+            end / start,
+            first,
+            f"activations grow from {start:.2g} in {largest.names[0]} to {end:.2g} in {largest.names[-1]}, "
+            f"{end / start:.3g}-fold along {len(largest.names)} layers",
+            "each layer passes on a multiple of what it gets: weights too large for the activation",
+            f"initialise the layers up to {first} for their activation, or add a normalisation or residual scaling",
+            certain=self._steepest(layers, initial.get("activation_scale", {})) is not None,
+        )
+
+    def _steepest(self, layers: dict[str, Layer], activation_scale: dict[str, Tensor]) -> Stream | None:
+        grown = [stream for stream in streams(layers, activation_scale).values() if self._explodes(stream)]
+        return max(grown, key=lambda stream: stream.ratio, default=None)
+
+    def _explodes(self, stream: Stream) -> bool:
+        return stream.scales[0] > 0 and (stream.ratio > self.serious or stream.grown(self.block) >= self.blocks)
+
+    def _over_windows(
         self, layers: dict[str, Layer], activation_scale: dict[str, Tensor], past: list[Past]
     ) -> Iterable[Verdict]:
-        depth = along_the_depth(layers, activation_scale)
-        if not depth or depth[0][1] == 0:
-            return
-        start, run = depth[0][1], 0
-        for (_, before), (name, scale) in pairwise(depth):
-            run = run + 1 if before > 0 and scale >= self.block * before else 0
-            if scale > self.serious * start or run >= self.blocks:
-                largest = max(scale for _, scale in depth) / start
-                yield self._verdict(
-                    largest,
-                    name,
-                    f"activations grow from {start:.2g} in {depth[0][0]} to {largest * start:.2g}, "
-                    f"{largest:.3g}-fold along "
-                    f"{len(depth)} layers",
-                    "each layer passes on a multiple of what it gets: weights too large for the activation",
-                    f"initialise the layers up to {name} for their activation, or add a normalisation or residual "
-                    "scaling",
-                )
-                return
-        yield from self._over_windows(dict(depth), past)
-
-    def _over_windows(self, now: dict[str, float], past: list[Past]) -> Iterable[Verdict]:
         if len(past) < 2:
             return
         # a layer that starts near 0 may grow a thousandfold and be well: it is held against the largest at the start
         largest = max(float(scale) for scale in past[0].measures["activation_scale"].values())
-        for name, scale in now.items():
+        for name, value in activation_scale.items():
+            if name not in layers or layers[name].output:
+                continue
+            scale = float(value)
             before = [
                 float(p.measures["activation_scale"][name]) for p in past if name in p.measures["activation_scale"]
             ]
@@ -80,10 +93,20 @@ class ExplodingActivations(RunRule):
                     "still grow",
                     "the weights grow without bound",
                     f"lower the learning rate, clip gradients, add weight decay or a normalisation at {name}",
+                    immediate=True,  # three windows have shown it
                 )
                 return
 
-    def _verdict(self, value: float, layer: str, message: str, cause: str, remedy: str) -> Verdict:
+    def _verdict(
+        self,
+        value: float,
+        layer: str,
+        message: str,
+        cause: str,
+        remedy: str,
+        certain: bool = False,
+        immediate: bool = False,
+    ) -> Verdict:
         critical = value > self.critical
         return Verdict(
             severity=Severity.CRITICAL if critical else Severity.SERIOUS,
@@ -93,5 +116,10 @@ class ExplodingActivations(RunRule):
             message=message,
             cause=cause,
             remedy=remedy,
-            certain=critical,
+            certain=critical or certain,
+            immediate=immediate,
         )
+
+
+def _up_to(stream: Stream, index: int) -> Stream:
+    return Stream(stream.names[: index + 1], stream.scales[: index + 1])

@@ -30,6 +30,17 @@ def linear(neurons: int = 100, name: str = "fc1", **facts: Any) -> Layer:
     return Layer(name, neurons, -1, CPU, IDENTITY, **facts)
 
 
+def chain(number: int, act: nn.Module | None = None, outputs: int = 1) -> dict[str, Layer]:
+    """Layers fc1, fc2, … that each read the one before, the last ones of them outputs."""
+    names = [f"fc{i + 1}" for i in range(number)]
+    return {
+        name: layer(
+            act=act, name=name, order=i, output=i >= number - outputs, sources=frozenset(names[max(i - 1, 0) : i])
+        )
+        for i, name in enumerate(names)
+    }
+
+
 def losses(*values: float, adversarial: bool = False) -> Progress:
     """Progress after one window with these losses."""
     progress = Progress(adversarial=adversarial)

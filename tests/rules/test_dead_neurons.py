@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.life import Life, observe
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
 from tests import networks
@@ -62,8 +65,10 @@ def test_names_the_layer_its_activation_and_the_pre_activation() -> None:
 
 # The rule alone
 
+Measures = dict[str, Tensor]
 
-def measures(dead: int | Tensor, neurons: int = 100, rows: int = 1000) -> dict[str, Tensor]:
+
+def measures(dead: int | Tensor, neurons: int = 100, rows: int = 1000) -> Measures:
     """ReLU neurons of which the first ones, or those of a mask, never fire."""
     mask = torch.arange(neurons) < dead if isinstance(dead, int) else dead
     return {
@@ -75,9 +80,32 @@ def measures(dead: int | Tensor, neurons: int = 100, rows: int = 1000) -> dict[s
     }
 
 
-def judge(now: dict[str, Tensor], past: Any = (), **facts: Any) -> Verdict | None:
-    layer = facts.pop("layer", by_hand.layer())
-    return DeadNeurons().judge(layer=layer, past=list(past), window=by_hand.window(**facts), **now)
+def lived(layer: Layer, now: Measures, past: Sequence[Measures], born: Any, **facts: Any) -> Life:
+    """The life of a layer that has seen these windows, all with the same facts."""
+    lives: dict[str, Life] = {}
+    initial = {layer.name: measures(born, layer.neurons)} if born is not None else {}
+    for i, seen in enumerate([*past, now]):
+        window = by_hand.window(**{"steps": 20, "seen": 20 * (i + 1), **facts})
+        observe(lives, {layer.name: layer}, {layer.name: seen}, initial, window)
+    return lives[layer.name]
+
+
+def judge(
+    now: Measures,
+    past: Sequence[Measures] = (),
+    *,
+    layer: Layer | None = None,
+    born: Any = None,
+    evidence: Any = None,
+    rule: DeadNeurons | None = None,
+    lives: Any = None,
+    **facts: Any,
+) -> Verdict | None:
+    """From the measures of all windows, and of the neurons that were dead at birth; if not given, of the first."""
+    layer = layer or by_hand.layer()
+    life = lived(layer, now, past, born, **facts)
+    window = by_hand.window(**facts)
+    return (rule or DeadNeurons()).judge(layer=layer, life=life, lives=lives or {}, window=window, **(evidence or {}))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +134,8 @@ def test_bands(dead: int, severity: Severity | None) -> None:
 
 def test_bands_are_settings() -> None:
     rule = DeadNeurons(warning=0.5, serious=0.6, critical=0.7)
-    arguments = {"layer": by_hand.layer(), "past": [], "window": by_hand.window()}
-    assert rule.judge(**arguments, **measures(49)) is None
-    assert rule.judge(**arguments, **measures(60)).severity == Severity.SERIOUS
+    assert judge(measures(49), rule=rule) is None
+    assert judge(measures(60), rule=rule).severity == Severity.SERIOUS
 
 
 @pytest.mark.parametrize(("rows", "epochs", "speaks"), [(999, 0.99, False), (1000, 0, True), (300, 1.0, True)])
@@ -116,33 +143,57 @@ def test_speaks_after_a_thousand_rows_or_an_epoch(rows: int, epochs: float, spea
     assert (judge(measures(30, rows=rows), epochs=epochs) is not None) == speaks
 
 
+def test_a_few_steps_of_many_places_prove_nothing() -> None:
+    assert judge(measures(30, rows=100_000), measured=9) is None
+    assert judge(measures(30, rows=100_000), measured=10) is not None
+
+
 def test_pools_windows_until_the_rows_suffice() -> None:
-    one, both = measures(30, rows=400), [by_hand.past(measures(30, rows=400))] * 2
-    assert judge(one, both[:1]) is None
-    verdict = judge(one, both)
+    one = measures(30, rows=400)
+    assert judge(one, [one]) is None
+    verdict = judge(one, [one] * 2)
     assert verdict.severity == Severity.SERIOUS
     assert "1,200 rows" in verdict.message
 
 
+def test_pools_as_many_windows_as_it_takes() -> None:
+    one = measures(30, rows=8)
+    assert judge(one, [one] * 120) is None
+    assert judge(one, [one] * 124).severity == Severity.SERIOUS
+
+
 def test_pools_the_share_of_an_epoch() -> None:
-    earlier = [by_hand.past(measures(30, rows=100), epochs=0.5)]
-    assert judge(measures(30, rows=100), earlier, epochs=0.5) is not None
-    assert judge(measures(30, rows=100), earlier, epochs=0.4) is None
+    one = measures(30, rows=100)
+    assert judge(one, [one], epochs=0.5) is not None
+    assert judge(one, [one], epochs=0.4) is None
 
 
 def test_one_that_fired_in_a_pooled_window_is_alive() -> None:
-    earlier = measures(torch.arange(100) < 25, rows=600)
-    verdict = judge(measures(30, rows=600), [by_hand.past(earlier)])
+    verdict = judge(measures(30, rows=600), [measures(25, rows=600)])
     assert verdict.neurons == tuple(range(25))
 
 
 def test_one_that_fires_again_is_alive_whatever_it_was() -> None:
-    assert judge(measures(0), [by_hand.past(measures(80))] * 3) is None
+    assert judge(measures(0), [measures(80)] * 3) is None
 
 
 def test_old_windows_do_not_count_where_the_present_one_suffices() -> None:
-    verdict = judge(measures(30), [by_hand.past(measures(0))] * 3)
+    verdict = judge(measures(30), [measures(0)] * 3)
     assert len(verdict.neurons) == 30
+
+
+def test_serious_takes_an_epoch_or_a_second_window() -> None:
+    assert judge(measures(60), trained=0.5).severity == Severity.WARNING
+    assert judge(measures(60), trained=1.0).severity == Severity.CRITICAL
+    assert judge(measures(60), [measures(60)], trained=0.5).severity == Severity.CRITICAL
+
+
+def test_two_neurons_of_a_small_layer_are_chance() -> None:
+    small = by_hand.layer(4)
+    assert judge(measures(2, 4), layer=small).severity == Severity.WARNING
+    assert judge(measures(3, 4), layer=small).severity == Severity.CRITICAL
+    pair = by_hand.layer(2)
+    assert judge(measures(2, 2), layer=pair).severity == Severity.CRITICAL  # all of it
 
 
 def test_a_neuron_that_fires_on_one_row_in_a_thousand_is_alive() -> None:
@@ -161,17 +212,72 @@ def test_says_how_often_they_may_fire_at_most(rows: int) -> None:
     assert bound / 100 == pytest.approx(3 / rows, rel=0.05, abs=5e-5)  # the rule of three
 
 
+LEARNING = by_hand.learning()
+
+
 def test_learning_excuses_those_that_died_by_one_band() -> None:
-    lived = [by_hand.past(measures(0))]
-    assert judge(measures(50), lived).severity == Severity.CRITICAL
-    assert judge(measures(50), lived, progress=by_hand.learning()).severity == Severity.SERIOUS
-    assert judge(measures(20), lived, progress=by_hand.learning()).severity == Severity.WARNING
-    assert judge(measures(5), lived, progress=by_hand.learning()) is None
+    assert judge(measures(50), born=0).severity == Severity.CRITICAL
+    assert judge(measures(50), born=0, progress=LEARNING).severity == Severity.SERIOUS
+    assert judge(measures(20), born=0, progress=LEARNING).severity == Severity.WARNING
+    assert judge(measures(5), born=0, progress=LEARNING) is None
 
 
-def test_learning_does_not_excuse_those_that_never_lived() -> None:
-    born = [by_hand.past(measures(50))]
-    assert judge(measures(50), born, progress=by_hand.learning()).severity == Severity.CRITICAL
+def bias(negativity: float) -> dict[str, Tensor]:
+    return {"bias_negativity": torch.full((100,), negativity, dtype=torch.float64)}
+
+
+def reach(most: float) -> dict[str, Tensor]:
+    return {"positive_weight_sum": torch.full((100,), most, dtype=torch.float64)}
+
+
+def test_learning_excuses_those_that_the_draw_of_their_weights_turned_off() -> None:
+    assert judge(measures(60), born=60, evidence=bias(-0.3), progress=LEARNING).severity == Severity.WARNING
+    assert judge(measures(60), born=60, evidence=bias(-0.3)).severity == Severity.CRITICAL
+
+
+@pytest.mark.parametrize("evidence", [bias(-20.0), reach(-0.1), {}], ids=["bias", "weights", "unknown"])
+def test_learning_does_not_excuse_those_that_something_holds_off(evidence: dict[str, Tensor]) -> None:
+    assert judge(measures(60), born=60, evidence=evidence, progress=LEARNING).severity == Severity.CRITICAL
+
+
+def test_behind_a_norm_no_draw_of_weights_turns_a_neuron_off() -> None:
+    layer = by_hand.layer(normalized=True)
+    verdict = judge(measures(60), layer=layer, born=60, evidence=bias(-0.3), progress=LEARNING)
+    assert verdict.severity == Severity.CRITICAL
+
+
+def test_learning_excuses_no_layer_that_is_dead_as_a_whole() -> None:
+    assert judge(measures(100), born=100, evidence=bias(-0.3), progress=LEARNING).severity == Severity.CRITICAL
+
+
+# Why
+
+
+def test_names_the_bias() -> None:
+    verdict = judge(measures(60), evidence=bias(-34.0))
+    assert "bias is negative and 34 times" in verdict.cause
+    assert "zero bias" in verdict.remedy
+
+
+def test_names_weights_that_cannot_reach() -> None:
+    assert "cannot reach z > 0" in judge(measures(60), evidence=reach(-0.5)).cause
+
+
+def test_names_the_layer_before() -> None:
+    layer = by_hand.layer(name="fc2", before="fc1")
+    dead = lived(by_hand.layer(), measures(100), [], None)
+    verdict = judge(measures(60), layer=layer, lives={"fc1": dead})
+    assert "fc1, is dead" in verdict.cause
+    assert verdict.remedy == "cure fc1 first"
+    alive = lived(by_hand.layer(), measures(99), [], None)
+    assert "fc1" not in judge(measures(60), layer=layer, lives={"fc1": alive}).cause
+
+
+def test_names_the_step_and_the_learning_rate_at_which_they_died() -> None:
+    verdict = judge(measures(60), [measures(0), measures(0), measures(60)], learning_rate=0.5)
+    assert "from about step 40 on" in verdict.cause
+    assert "(0.5 then)" in verdict.cause
+    assert "nan" not in judge(measures(60), [measures(0)], learning_rate=float("nan")).cause
 
 
 # What is dead

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.dormant_neurons import DormantNeurons
 from tests import networks
@@ -40,11 +41,11 @@ def test_silent_where_there_are_none(network: Any) -> None:
 # The rule alone
 
 
-def judge(activity: Tensor, layer: Any = None, zero: Tensor | None = None, rule: Any = None) -> Verdict | None:
-    """From the mean activity of each neuron."""
+def judge(activity: Tensor, layer: Any = None, dead: int = 0, rule: Any = None) -> Verdict | None:
+    """From the mean activity of each neuron, and how many of the first ones are dead."""
     layer = layer or by_hand.layer(len(activity))
-    zero = torch.full((len(activity),), 0.5) if zero is None else zero
-    return (rule or DormantNeurons()).judge(layer=layer, dormancy=activity / activity.mean(), zero_rate=zero)
+    life = Life.of(torch.arange(len(activity)) < dead)
+    return (rule or DormantNeurons()).judge(layer=layer, life=life, dormancy=activity / activity.mean())
 
 
 def quiet(number: int, size: float = 0.0, of: int = 100) -> Tensor:
@@ -91,23 +92,14 @@ def test_one_outlier_does_not_make_the_others_dormant() -> None:
     assert judge(activity) is None
 
 
-def test_a_dead_layer_is_not_dormant() -> None:
-    nothing = torch.zeros(100, dtype=torch.float64)
-    assert DormantNeurons().judge(layer=by_hand.layer(), dormancy=nothing, zero_rate=torch.ones(100)) is None
+def test_a_layer_without_any_activity_is_not_dormant() -> None:
+    nothing, life = torch.zeros(100, dtype=torch.float64), Life.of(torch.zeros(100, dtype=torch.bool))
+    assert DormantNeurons().judge(layer=by_hand.layer(), life=life, dormancy=nothing) is None
 
 
 def test_dead_neurons_do_not_count() -> None:
-    zero = torch.full((100,), 0.5)
-    zero[:20] = 1.0
-    assert judge(quiet(30), zero=zero) is None
-
-
-def test_silent_behind_an_activation_that_is_never_flat_is_dormant() -> None:
-    zero = torch.full((100,), 0.0)
-    zero[:30] = 1.0
-    verdict = judge(quiet(30), by_hand.layer(act=nn.SiLU()), zero)
-    assert verdict is not None
-    assert verdict.neurons == tuple(range(30))
+    assert judge(quiet(30), dead=20) is None
+    assert judge(quiet(30), dead=0).neurons == tuple(range(30))
 
 
 @pytest.mark.parametrize(
@@ -120,4 +112,4 @@ def test_not_judged(layer: Any) -> None:
 def test_nan_is_left_to_others() -> None:
     activity = quiet(60)
     activity[0] = torch.nan
-    assert DormantNeurons().judge(layer=by_hand.layer(), dormancy=activity, zero_rate=torch.zeros(100)) is None
+    assert judge(activity) is None

@@ -38,16 +38,17 @@ def test_silent_where_they_do_not(network: Any) -> None:
 # The rule alone
 
 
-def judge(*scales: float, before: Any = ()) -> Verdict | None:
-    """Layers with these activation scales, the last of them the output, after windows with others."""
-    names = [f"fc{i + 1}" for i in range(len(scales))]
-    layers = {name: by_hand.layer(name=name, output=name == names[-1]) for name in names}
+def judge(*scales: float, before: Any = (), first: Any = None) -> Verdict | None:
+    """Layers with these activation scales, the last of them the output, after windows and a first step with others."""
+    layers = by_hand.chain(len(scales))
 
     def measures(values: Any) -> Any:
-        return by_hand.numbers(**dict(zip(names, values, strict=True)))
+        return by_hand.numbers(**dict(zip(layers, values, strict=True)))
 
     past = [by_hand.past({"activation_scale": measures(values)}) for values in before]
-    verdicts = list(ExplodingActivations().judge(layers=layers, activation_scale=measures(scales), past=past))
+    initial = {"activation_scale": measures(first or [1.0] * len(scales))}
+    rule = ExplodingActivations()
+    verdicts = list(rule.judge(layers=layers, initial=initial, activation_scale=measures(scales), past=past))
     assert len(verdicts) <= 1
     return verdicts[0] if verdicts else None
 
@@ -91,3 +92,14 @@ def test_a_layer_that_starts_near_zero_may_grow() -> None:
 def test_only_the_largest_growth_is_beyond_any_excuse() -> None:
     assert not judge(1, 1e5, 1).certain
     assert judge(1, 1e7, 1).certain
+
+
+def test_growth_at_the_first_step_is_not_excused_by_a_loss_that_falls() -> None:
+    assert judge(1, 1e5, 1, first=(1, 1e4, 1)).certain
+    assert not judge(1, 1e5, 1, first=(1, 900, 1)).certain
+
+
+def test_a_tower_beside_is_not_held_against_it() -> None:
+    layers = {name: by_hand.layer(name=name, order=i, output=i == 2) for i, name in enumerate(("a", "b", "c"))}
+    scale = by_hand.numbers(a=1.0, b=1e7, c=1.0)
+    assert not list(ExplodingActivations().judge(layers=layers, initial={}, activation_scale=scale, past=[]))

@@ -35,14 +35,11 @@ def test_silent_where_they_do_not(network: Any) -> None:
 # The rule alone
 
 
-def judge(*scales: float, outputs: int = 1) -> Verdict | None:
+def judge(*scales: float, outputs: int = 1, **layers: Any) -> Verdict | None:
     """Layers with these activation scales, the last ones of them outputs."""
-    names = [f"fc{i + 1}" for i in range(len(scales))]
-    layers = {
-        name: by_hand.layer(act=nn.Tanh(), name=name, output=i >= len(scales) - outputs) for i, name in enumerate(names)
-    }
-    scale = by_hand.numbers(**dict(zip(names, scales, strict=True)))
-    verdicts = list(VanishingActivations().judge(layers=layers, activation_scale=scale))
+    chain = {**by_hand.chain(len(scales), nn.Tanh(), outputs), **layers}
+    scale = by_hand.numbers(**dict(zip(chain, scales, strict=True)))
+    verdicts = list(VanishingActivations().judge(layers=chain, activation_scale=scale))
     assert len(verdicts) <= 1
     return verdicts[0] if verdicts else None
 
@@ -95,3 +92,14 @@ def test_too_few_layers_to_tell() -> None:
 
 def test_outputs_do_not_count() -> None:
     assert judge(1, 0.5, 0.2, 0.1, 1e-3, 1e-5, 1e-7, outputs=3) is None
+
+
+def test_a_layer_behind_a_norm_begins_anew() -> None:
+    assert judge(1, 1e-2, 1e-4, 1e-6, 1e-8, 1.0) is not None
+    assert judge(1, 1e-2, 1e-4, 1e-6, 1e-8, 1.0, fc3=by_hand.layer(name="fc3", order=2)) is None
+
+
+def test_a_gate_sets_no_scale() -> None:
+    assert judge(1, 1e-2, 1e-4, 1e-6, 1.0, fc4=by_hand.chain(5)["fc4"]).value == pytest.approx(1e-6)
+    gate = by_hand.layer(name="fc4", order=3, gate=True, sources=frozenset({"fc3"}))
+    assert judge(1, 1e-2, 1e-4, 1e-6, 1.0, fc4=gate) is None

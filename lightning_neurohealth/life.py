@@ -1,0 +1,110 @@
+"""The life-cycle of every neuron: since when it gives nothing, and whether it came back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.window import Window
+
+MEASURES = ("on_rate", "zero_rate", "activation_std", "activation_rows")
+"""What a life is made of; the slope is looked at where it is measured."""
+
+
+@dataclass(eq=False)
+class Life:
+    """The neurons of one layer over the whole run so far. All are host tensors of shape ``[neurons]``.
+
+    Attributes:
+        silent: True for a neuron that gave one constant from a flat end of its activation, and so passed no gradient,
+            on every row of the last window.
+        rows: Rows since it last gave anything else, float64.
+        measured: Measured steps since then.
+        epochs: Share of an epoch's steps that were measured since then; 0 where the length of an epoch is not known.
+        windows: Windows in a row in which it was silent.
+        born: True if it was silent at the first measured step, before any update, and ever since.
+        died: Training steps at the start of the window in which its silence began; -1 for one that is not silent.
+        rate: Learning rate at the end of that window, NaN where there was none.
+        deaths: How often it fell silent after it had been active.
+        revived: Training steps at the end of the window in which it last came back; -1 for never.
+    """
+
+    silent: Tensor
+    rows: Tensor
+    measured: Tensor
+    epochs: Tensor
+    windows: Tensor
+    born: Tensor
+    died: Tensor
+    rate: Tensor
+    deaths: Tensor
+    revived: Tensor
+
+    @classmethod
+    def of(cls, at_birth: Tensor) -> Life:
+        """A life of which only the first measured step is known: which neurons were silent then."""
+        number, whole = torch.zeros(len(at_birth), dtype=torch.float64), torch.zeros(len(at_birth), dtype=torch.int64)
+        return cls(
+            silent=at_birth.clone(),
+            rows=number,
+            measured=whole,
+            epochs=number.clone(),
+            windows=whole.clone(),
+            born=at_birth.clone(),
+            died=whole - 1,
+            rate=torch.full_like(number, torch.nan),
+            deaths=whole.clone(),
+            revived=whole - 1,
+        )
+
+    def observe(self, silent: Tensor, rows: float, window: Window) -> None:
+        """Take one window in which the layer has seen ``rows`` rows and these neurons were silent."""
+        began, ended = silent & (self.windows == 0), ~silent & (self.windows > 0)
+        for name, more in (("rows", rows), ("measured", window.measured), ("epochs", window.epochs), ("windows", 1)):
+            total = getattr(self, name)
+            setattr(self, name, torch.where(silent, total + more, torch.zeros_like(total)))
+        self.born &= silent
+        self.deaths += (began & ~self.born).long()
+        self.died = torch.where(began, window.seen - window.steps, self.died).where(silent, -1)
+        self.rate = torch.where(began, window.learning_rate, self.rate).where(silent, torch.nan)
+        self.revived = torch.where(ended, window.seen, self.revived)
+        self.silent = silent
+
+    def copy(self) -> Life:
+        """A life of its own, which later windows do not change."""
+        return Life(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
+
+
+def observe(
+    lives: dict[str, Life],
+    layers: Mapping[str, Layer],
+    now: Mapping[str, Mapping[str, Any]],
+    initial: Mapping[str, Mapping[str, Any]],
+    window: Window,
+) -> None:
+    """Take the measures of one window, and of the first measured step, into the lives of all layers."""
+    for name, layer in layers.items():
+        silent = silent_neurons(layer, now.get(name, {}))
+        if silent is None:
+            continue
+        known = lives.get(name)
+        if known is None or len(known.silent) != len(silent):
+            at_birth = silent_neurons(layer, initial.get(name, {}))
+            known = lives[name] = Life.of(silent if at_birth is None or len(at_birth) != len(silent) else at_birth)
+        known.observe(silent, float(now[name]["activation_rows"]), window)
+
+
+def silent_neurons(layer: Layer, measures: Mapping[str, Tensor]) -> Tensor | None:
+    """Neurons with a constant output and no slope, bool ``[neurons]``; ``None`` where that was not measured."""
+    if not all(name in measures for name in MEASURES):
+        return None
+    off = (measures["zero_rate"] == 1) & (measures["on_rate"] == 0)
+    slope = measures.get("slope")
+    if slope is None:  # then only an exact flat end at 0 is proof
+        return off & (0.0 in layer.function.dead_values)
+    return (off | (measures["activation_std"] == 0)) & (slope == 0) & (off | bool(layer.function.dead_values))
