@@ -35,6 +35,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "table",
         "sinks",
         "monitor",
+        "interventions",
         "callback",
         "demo",
         "__main__ __init__",
@@ -59,7 +60,7 @@ ONLY: dict[str, set[str]] = {
 LATE = {("report", "table")}
 TYPES = {("origins", "layers")}
 
-LIGHTNING = {"callback", "demo", "__main__"}
+LIGHTNING = {"callback", "interventions", "demo", "__main__"}
 OPTIONAL = {"jsonargparse", "matplotlib", "plotly", "sklearn", "tensorboard", "pandas", "numpy", "wandb", "mlflow"}
 
 
@@ -148,7 +149,7 @@ def test_exceptions_are_still_needed() -> None:
     assert {(i.room, i.seen) for i in inside() if excepted(i)} == LATE | TYPES
 
 
-def test_only_the_callback_and_the_demo_know_lightning() -> None:
+def test_only_what_meets_the_trainer_knows_lightning() -> None:
     wrong = [i for i in imports() if i.target.split(".")[0] in ("lightning", "pytorch_lightning", "lightning_fabric")]
     assert not [str(i) for i in wrong if i.room not in LIGHTNING]
     assert {i.room for i in wrong} >= {"callback"}
