@@ -15,36 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_neurohealth import Finding, Monitor, NeuronHealth, Report, Severity
-from lightning_neurohealth.rules import Rule
-from lightning_neurohealth.rules.dead_neurons import DeadNeurons
-from lightning_neurohealth.rules.dormant_neurons import DormantNeurons
-from lightning_neurohealth.rules.exploding_activations import ExplodingActivations
-from lightning_neurohealth.rules.exploding_gradients import ExplodingGradients
-from lightning_neurohealth.rules.no_gradient import NoGradient
-from lightning_neurohealth.rules.non_finite import NonFinite
-from lightning_neurohealth.rules.saturation import Saturation
-from lightning_neurohealth.rules.vanishing_activations import VanishingActivations
-from lightning_neurohealth.rules.vanishing_gradients import VanishingGradients
+from lightning_neurohealth.rules import Rule, all_rules
 from tests.training import make_trainer
 
 pixels, labels = load_digits(return_X_y=True)
 X, Y = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels)
 DIGITS = (X, Y)
 
-RULES = [
-    rule()
-    for rule in (
-        DeadNeurons,
-        DormantNeurons,
-        ExplodingActivations,
-        ExplodingGradients,
-        NoGradient,
-        NonFinite,
-        Saturation,
-        VanishingActivations,
-        VanishingGradients,
-    )
-]
+RULES = [rule() for rule in all_rules().values()]
 MEASURES = sorted({measure for rule in RULES for measure in rule.needs} | {"train_loss"})
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -1,0 +1,112 @@
+"""What several rules on the whole run ask: which matrices count, and whether training began here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.progress import Fall, Progress
+from lightning_neurohealth.window import Past, Window
+
+UNEVEN = 1.5
+
+
+def middle(numbers: Iterable[float]) -> float:
+    """Median of those that are not NaN; NaN if none is."""
+    known = [x for x in numbers if not math.isnan(x)]
+    return median(known) if known else math.nan
+
+
+def trained_matrices(layers: Mapping[str, Layer], parameters: Parameters) -> list[str]:
+    """Names of the layers' weights that are trained; of all trained matrices where no layer's weight is.
+
+    Embeddings are left out where they can be: a step reaches the rows of a few words only.
+    """
+    facts = zip(parameters.names, parameters.tensors, parameters.trainable(), strict=True)
+    optimized = parameters.optimized
+    names = [n for n, p, wanted in facts if wanted and p.dim() > 1 and (optimized is None or n in optimized)]
+    weights = {layer.weight for layer in layers.values()}
+    return [name for name in names if name in weights] or names
+
+
+def began_at_zero(name: str, layers: Mapping[str, Layer], initial: Mapping[str, Any]) -> bool:
+    """True of a weight that was all 0 at the first step, as in zero-initialised branches and LoRA's B."""
+    ratio = initial.get("update_ratio", {}).get(name)
+    if ratio is not None and bool(ratio.isnan()):
+        return True
+    norms = [initial.get("weight_norm", {}).get(layer.name) for layer in layers.values() if layer.weight == name]
+    return any(norm is not None and not bool(norm.any()) for norm in norms)
+
+
+def of_all(measure: Mapping[str, Tensor], names: Iterable[str]) -> float:
+    """Median of a parameter's measure over some of them; NaN where it is known of none."""
+    return middle(float(measure[name]) for name in names if name in measure)
+
+
+def growth(layers: Mapping[str, Layer], weight_norm: Mapping[str, Tensor], initial: Mapping[str, Any]) -> float:
+    """‖W‖ now / ‖W‖ at the first step, median over layers; NaN where it is not known."""
+    first = initial.get("weight_norm", {})
+    sizes = [(float(weight_norm[n].norm()), float(first[n].norm())) for n in layers if n in weight_norm and n in first]
+    return middle(now / before for now, before in sizes if before > 0)
+
+
+def has_learned(progress: Progress, fall: Fall | None) -> bool:
+    """True if the loss has fallen since the start, beyond doubt, or falls fast."""
+    return progress.learning or (fall is not None and fall.learned)
+
+
+def flat(fall: Fall | None, limit: float) -> bool:
+    """True if the loss has not fallen by ``limit`` since the start, nor risen much, and its noise lets that be seen."""
+    if fall is None or fall.learned or not -5 * limit < fall.share < limit:
+        return False
+    falls = fall.drift < 0 and fall.drifts(limit / 2)
+    return not falls and fall.share + 2 * fall.error < 2 * limit
+
+
+def began_elsewhere(
+    window: Window, past: list[Past], layers: Mapping[str, Layer], trained: Iterable[str], initial: Mapping[str, Any]
+) -> bool:
+    """True where the run goes on with what was learned before, so that a loss that stays flat is no fault.
+
+    Either the trainer's steps began above 0; or the weights look trained: norms of neurons drawn from one distribution
+    differ by 1 / √(2 · fan-in) of their mean (if it is normal; if uniform, by less), those of trained ones by more.
+    """
+    if resumed(window, past):
+        return True
+    weights = set(trained)
+    spreads = []
+    for name, norms in initial.get("weight_norm", {}).items():
+        layer = layers.get(name)
+        if layer is None or layer.weight not in weights or layer.neurons < 8 or not bool(norms.any()):
+            continue
+        # the middle half: a few neurons that were set by hand do not count
+        quartiles = norms.quantile(norms.new_tensor([0.25, 0.75]))
+        spreads.append(float((quartiles[1] - quartiles[0]) / 1.349 / norms.median()) * math.sqrt(2 * layer.fan_in))
+    return bool(spreads) and max(spreads) > UNEVEN
+
+
+def resumed(window: Window, past: list[Past]) -> bool:
+    """True if the trainer had taken steps before this run."""
+    first = past[0].window if past else window
+    pace = (window.step - first.step) / (window.seen - first.seen) if window.seen > first.seen else 1.0
+    return first.step - pace * first.seen >= 1
+
+
+def tells_apart(layers: Mapping[str, Layer], activation_std: Mapping[str, Tensor] | None, progress: Progress) -> bool:
+    """True if the outputs vary more over rows than the loss is large: no network does so that has not learned.
+
+    Of squared errors that is a coefficient of determination above a half; logits of a classifier vary by 0.1 at the
+    start and by 10 at the end.
+    """
+    outputs = [
+        float((activation_std or {})[n].square().mean())
+        for n, x in layers.items()
+        if x.output and n in (activation_std or {})
+    ]
+    return bool(outputs) and max(outputs) > abs(progress.now)
