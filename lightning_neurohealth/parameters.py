@@ -44,6 +44,10 @@ class Parameters:
         self.names = [clean_name(name) for name in named]
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
 
+    def module(self, name: str | None) -> nn.Module | None:
+        """The module of that name as the user wrote it."""
+        return next((m for n, m in self.model.named_modules() if clean_name(n) == name), None)
+
     @property
     def sizes(self) -> Tensor:
         """Number of elements of each, float64 ``[parameters]``."""
