@@ -73,9 +73,10 @@ class Diagnosis:
                 # a depth rule may name another layer in each window: it is the same condition
                 key = (rule.name, place if isinstance(rule, LayerRule) else None)
                 now = (window.epoch, window.step)
-                streaks[key] = self._streaks.get(key, Streak()).longer(verdict.severity, rule.windows)
+                streak = self._streaks.get(key, Streak()).longer(verdict.severity, rule.windows)
+                streaks[key] = max(streaks.get(key, streak), streak, key=lambda s: s.severities[-1])
                 since[rule.name, place] = self._since.get((rule.name, place), now)
-                finding = self._finding(rule, verdict, place, layers, streaks[key], window)
+                finding = self._finding(rule, verdict, place, layers, streak, window)
                 if finding:
                     found.append(finding)
         self._streaks, self._since = streaks, since

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Parameters:
     Attributes:
         names: Their names as the user wrote them.
         optimized: Names of those that an optimizer has, ``None`` where that is not known.
+        decayed: Names of those that weight decay moves even where there is no gradient; all, where that is not known.
+        optimizer_of: Index of the optimizer that each optimized one is in.
     """
 
     model: nn.Module
@@ -38,10 +41,12 @@ class Parameters:
     device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
+        self.optimizer_of: dict[str, int] = {}
         self._samples: Tensor | None = None
         named = dict(self.model.named_parameters())
         self.tensors = list(named.values())
         self.names = [clean_name(name) for name in named]
+        self.decayed = set(self.names)
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
 
     def module(self, name: str | None) -> nn.Module | None:
@@ -60,8 +65,12 @@ class Parameters:
 
     def know_optimizers(self, optimizers: Iterable[Optimizer]) -> None:
         """Note which parameters are optimized."""
-        ids = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-        self.optimized = {name for name, p in zip(self.names, self.tensors, strict=True) if id(p) in ids}
+        groups = [(i, group) for i, optimizer in enumerate(optimizers) for group in optimizer.param_groups]
+        found = {id(p): (i, group.get("weight_decay", 0)) for i, group in groups for p in group["params"]}
+        named = {name: found[id(p)] for name, p in zip(self.names, self.tensors, strict=True) if id(p) in found}
+        self.optimized = set(named)
+        self.decayed = {name for name, (_, decay) in named.items() if decay}
+        self.optimizer_of = {name: index for name, (index, _) in named.items()}
 
     def gradient_norms(self, optimizer: Optimizer | None = None) -> Tensor:
         """L2 norm of each gradient, ``[parameters]``; 0 where there is none, and where ``optimizer`` has no part."""
@@ -142,7 +151,12 @@ def _dense_gradient(parameter: Tensor) -> Tensor:
 
 
 def _stride(tensor: Tensor) -> int:
-    return max(1, -(-_numel(tensor) // 2048))
+    # prime to the size, so that the samples wander over all rows and columns: those of one may never move
+    size = _numel(tensor)
+    stride = max(1, -(-size // 2048))
+    while math.gcd(stride, size) > 1 and stride > 1:
+        stride += 1
+    return stride
 
 
 def _numel(tensor: Tensor) -> int:

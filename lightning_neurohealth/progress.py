@@ -117,6 +117,22 @@ class Progress:
         return (self.initial - self.now) / abs(self.initial)
 
     @property
+    def risen(self) -> bool:
+        """True if the loss has more than doubled since the start, beyond what its noise and outliers could do.
+
+        NaN and infinity count as risen. Where it only jitters around next to nothing, as after a resume, both ends
+        overlap: three quarters of the recent losses must lie above three quarters of those at the start.
+        """
+        start = sorted(loss for loss in self.start[:20] if math.isfinite(loss))
+        if not start or not self.recent:
+            return False
+        late = sorted(self.recent[-max(5, len(self.recent) // 4) :], key=lambda loss: loss if loss == loss else math.inf)
+        usual, low, high = median(start), late[len(late) // 4], start[(3 * len(start)) // 4]
+        if not math.isfinite(late[len(late) // 2]):
+            return True
+        return not self.adversarial and median(late) > usual + abs(usual) and low > high
+
+    @property
     def improving(self) -> bool:
         """True if the last window's second half lies below its first, by 5 % of the initial loss and by its noise."""
         half = len(self.recent) // 2

@@ -278,7 +278,7 @@ def diverging_slowly() -> Trained:
     net = nn.Sequential(nn.Linear(64, 1))
     reports = train(net, regress, data=(X, Y.float()), optimizer=sgd(net, 0.1), steps=60)
     assert regress(net, X, Y.float()) > 1e6
-    return Trained(reports, severity=SERIOUS)
+    return Trained(reports, severity=CRITICAL)
 
 
 def outliers(every: int) -> list[Any]:

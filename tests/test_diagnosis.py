@@ -153,6 +153,13 @@ def test_windows_of_the_grace_count_for_nothing() -> None:
     assert len(run.window(2, seen=25)[0]) == 1
 
 
+def test_as_bad_as_in_the_least_bad_of_these_windows() -> None:
+    assert Run(Complains()).severities(1, 3, 3) == [0, 1, 3]
+    assert Run(Complains()).severities(3, 3, 2) == [0, 3, 2]
+    assert Run(Complains(windows=3)).severities(3, 1, 3, 3, 3) == [0, 0, 1, 1, 3]
+    assert Run(Interrupts()).severities(1, 3) == [1, 3]
+
+
 # Since when, and until when
 
 

@@ -30,7 +30,9 @@ class ExplodingGradients(RunRule):
         leap: Times the running median.
         memory: Measured steps of the running median.
         repeated: Leaps from which on it is SERIOUS.
-        growth: Growth over at least four steps of which each is larger than the one before.
+        growth: Growth over steps of which each is larger than the one before.
+        climbing: How many such steps in a row, where they do not end in NaN: of six that come as chance has it, one
+            stretch in 720 is in order.
         huge: Norm that is huge if the loss has doubled since the start.
     """
 
@@ -39,6 +41,7 @@ class ExplodingGradients(RunRule):
     memory: int = 50
     repeated: int = 3
     growth: float = 1e3
+    climbing: int = 6
     huge: float = 1e3
 
     def judge(self, window: Window, past: list[Past], global_gradient_norm: Tensor) -> Iterable[Verdict]:
@@ -47,10 +50,12 @@ class ExplodingGradients(RunRule):
         if not finite:
             return
         clip = "clip the global norm (Trainer(gradient_clip_val=1.0)), lower the learning rate or warm it up longer"
-        climb = _climb(points)
-        climbs = len(climb) >= 4 and climb[-1] > self.growth * climb[0]
-        rises = window.progress.fall < -1 or not math.isfinite(window.progress.now)
-        if climbs and (rises or len(finite) < len(points)):
+        earlier = [
+            p for entry in past[-3:] for p in entry.measures["global_gradient_norm"].tolist() if math.isfinite(p)
+        ][-self.memory :]
+        climb = _climb(earlier, points)
+        breaks, rises = len(finite) < len(points), window.progress.risen
+        if len(climb) >= (4 if breaks else self.climbing) and climb[-1] > self.growth * climb[0] and (breaks or rises):
             yield Verdict(
                 severity=Severity.CRITICAL,
                 value=climb[-1] / climb[0] if climb[0] else math.inf,
@@ -75,10 +80,7 @@ class ExplodingGradients(RunRule):
                 remedy=clip,
             )
             return
-        earlier = [
-            p for entry in past[-3:] for p in entry.measures["global_gradient_norm"].tolist() if math.isfinite(p)
-        ]
-        leaps = self._leaps(earlier[-self.memory :], finite)
+        leaps = self._leaps(earlier, finite)
         if leaps:
             often = len(leaps) >= self.repeated
             yield Verdict(
@@ -94,24 +96,25 @@ class ExplodingGradients(RunRule):
             )
 
     def _leaps(self, earlier: list[float], points: list[float]) -> list[float]:
-        leaps = []
+        leaps, known = [], list(earlier)
         for point in points:
-            if len(earlier) >= 10:
-                usual = median(earlier[-self.memory :])
+            if len(known) >= 10:
+                usual = median(known[-self.memory :])
                 if usual > 0 and point > self.leap * usual:
                     leaps.append(point / usual)
-            earlier.append(point)
+            known.append(point)
         return leaps
 
 
-def _climb(points: list[float]) -> list[float]:
-    """The longest stretch, by growth, in which each point is larger than the one before."""
+def _climb(earlier: list[float], points: list[float]) -> list[float]:
+    """The longest stretch, by growth, in which each point is larger than the one before, and that ends in ``points``."""
     best: list[float] = []
     stretch: list[float] = []
-    for point in points:
+    for i, point in enumerate([*earlier, *points]):
         if not math.isfinite(point):
             break
         stretch = [*stretch, point] if stretch and point > stretch[-1] else [point]
-        if len(stretch) > 1 and (not best or stretch[-1] * best[0] > best[-1] * stretch[0]):
+        now = i >= len(earlier)
+        if now and len(stretch) > 1 and (not best or stretch[-1] * best[0] > best[-1] * stretch[0]):
             best = stretch
     return best

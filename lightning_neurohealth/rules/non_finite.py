@@ -82,11 +82,11 @@ class _Origin:
             cause = (
                 f"{layer} is the first layer in the order of execution that wrote one: its input or weights overflowed"
             )
+        elif loss == first == gradient < math.inf:
+            cause = "the layers were finite at that step: the loss divides by 0, or takes a logarithm or root of it"
         elif loss == first < math.inf:
-            cause = (
-                "the layers were finite at the measured steps: the loss divides by 0, or takes a logarithm "
-                "or root of it"
-            )
+            # the gradients of a measured step would have shown it too
+            cause = "that step was not measured, so that its layers are not known; every_n_steps=1 would show them"
         elif gradient == first < math.inf:
             cause = "the backward pass overflowed while the loss was still finite"
         else:

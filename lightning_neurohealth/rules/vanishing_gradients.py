@@ -30,6 +30,8 @@ class VanishingGradients(RunRule):
     Attributes:
         steps: Training steps that must have shown it.
         converged: Fall of the loss, as a share, from which on small gradients are expected.
+        waking: Growth of a layer's share since the first window that shows a branch scaled down on purpose (layer
+            scale, a small residual gamma), which learns its scale first.
         early: In adversarial training, the share of its own first window under which a gradient has vanished.
     """
 
@@ -39,6 +41,7 @@ class VanishingGradients(RunRule):
     steps: int = 20
     converged: float = 0.95
     early: float = 1e-3
+    waking: float = 10.0
 
     def judge(
         self,
@@ -57,11 +60,26 @@ class VanishingGradients(RunRule):
             if layer.weight in gradient_rms and trainable[layer.weight]
         }
         alive = {name: rms for name, rms in sizes.items() if 0 < rms < float("inf")}
+        first = past[0].measures["gradient_rms"] if past else {}
+        sides: dict[int | None, dict[str, float]] = {}
+        for name, rms in alive.items():
+            # the losses of adversaries have nothing to do with each other
+            side = parameters.optimizer_of.get(layers[name].weight or "") if window.progress.adversarial else None
+            sides.setdefault(side, {})[name] = rms
+        found = [verdict for side in sides.values() for verdict in self._along(side, layers, first)]
+        yield from found
+        if not found and window.progress.adversarial and past:
+            yield from self._starved(alive, layers, first)
+
+    def _along(self, alive: dict[str, float], layers: dict[str, Layer], first: dict[str, Tensor]) -> Iterable[Verdict]:
         if len(alive) < 2:
             return
-        least, most = min(alive, key=alive.__getitem__), max(alive, key=alive.__getitem__)
-        ratio = alive[least] / alive[most]
-        if ratio < self.warning:
+        most = max(alive, key=alive.__getitem__)
+        small = [name for name in alive if alive[name] < self.warning * alive[most]]
+        small = [name for name in small if not self._wakes(name, most, alive, layers, first)]
+        least = min(small, key=alive.__getitem__, default=None)
+        if least is not None:
+            ratio = alive[least] / alive[most]
             severity = Severity(1 + (ratio < self.serious) + (ratio < self.critical))
             yield Verdict(
                 severity=severity,
@@ -74,25 +92,33 @@ class VanishingGradients(RunRule):
                 remedy=f"initialise the layers from {least} on for their activation, add residual connections or a "
                 "normalisation between them, or use ReLU-like activations",
             )
-        elif window.progress.adversarial and past:
-            first = past[0].measures["gradient_rms"]
-            for name, rms in alive.items():
-                weight = layers[name].weight
-                start = float(first[weight]) if weight in first else 0.0
-                if rms < self.early * start:
-                    yield Verdict(
-                        severity=Severity.SERIOUS,
-                        value=rms / start,
-                        threshold=self.early,
-                        layer=name,
-                        message=f"the gradient of {name} has fallen to {rms / start:.1g} of what it was in the "
-                        "first window",
-                        cause="its adversary is so sure that nothing flows back",
-                        remedy="weaken the adversary (learning rate, fewer steps, label smoothing), or use a "
-                        "loss that does "
-                        "not saturate",
-                    )
-                    return
+
+    def _wakes(
+        self, name: str, most: str, alive: dict[str, float], layers: dict[str, Layer], first: dict[str, Tensor]
+    ) -> bool:
+        """True if the layer's share has grown since the first window, as in a branch that starts at next to nothing."""
+        start, largest = (float(first.get(layers[n].weight or "", 0.0)) for n in (name, most))
+        return 0 < self.waking * start * alive[most] < alive[name] * largest
+
+    def _starved(
+        self, alive: dict[str, float], layers: dict[str, Layer], first: dict[str, Tensor]
+    ) -> Iterable[Verdict]:
+        """Every part whose gradients are next to nothing beside what they were: which of them suffers, and which has
+        won, cannot be told from here."""
+        for name, rms in alive.items():
+            start = float(first.get(layers[name].weight or "", 0.0))
+            if rms < self.early * start:
+                yield Verdict(
+                    severity=Severity.SERIOUS,
+                    value=rms / start,
+                    threshold=self.early,
+                    layer=name,
+                    message=f"the gradient of {name} has fallen to {rms / start:.1g} of what it was in the "
+                    "first window",
+                    cause="its adversary is so sure that nothing flows back, or it is the one that has won",
+                    remedy="weaken the stronger side (learning rate, fewer steps, label smoothing), or use a loss "
+                    "that does not saturate",
+                )
 
 
 def _cause(layers: dict[str, Layer], least: str, most: str) -> str:

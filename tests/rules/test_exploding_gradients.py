@@ -79,9 +79,22 @@ def test_growth_that_ends_in_nan_is_critical_at_once() -> None:
     assert verdict.value == pytest.approx(1e6)
 
 
+CLIMB = (1.0, 8.0, 50.0, 400.0, 3e3, 1e6)
+
+
 def test_growth_with_a_rising_loss_is_critical() -> None:
-    assert judge(1.0, 50.0, 3e3, 1e6, progress=by_hand.rising()).severity == Severity.CRITICAL
-    assert judge(1.0, 50.0, 3e3, 1e6) is None  # a loss that stands it
+    assert judge(*CLIMB, progress=by_hand.rising()).severity == Severity.CRITICAL
+    assert judge(*CLIMB) is None  # a loss that stands it
+
+
+def test_a_few_rising_points_are_chance() -> None:
+    assert judge(*CLIMB[1:], progress=by_hand.rising()) is None
+
+
+def test_growth_over_windows_of_a_few_measured_steps() -> None:
+    before = [CLIMB[:2], CLIMB[2:4]]
+    assert judge(*CLIMB[4:], before=before, progress=by_hand.rising()).value == pytest.approx(1e6)
+    assert judge(1.0, 0.5, before=[CLIMB], progress=by_hand.rising()) is None  # it is over
 
 
 def test_growth_must_be_a_thousandfold() -> None:
@@ -97,3 +110,9 @@ def test_huge_with_a_rising_loss_is_serious() -> None:
 
 def test_nothing_finite_is_left_to_others() -> None:
     assert judge(math.nan, math.inf) is None
+
+
+def test_a_loss_that_jitters_around_nothing_does_not_rise() -> None:
+    """After a resume: most losses are tiny, some are a thousand times as large, at the start as now."""
+    jitter = [1e-5, 1e-5, 1e-2, 1e-5, 2e-2, 1e-3, 1e-5, 1e-2] * 5
+    assert judge(*CLIMB, progress=by_hand.losses(*jitter[:20], *sorted(jitter[20:]))) is None

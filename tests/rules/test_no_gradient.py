@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.no_gradient import NoGradient
 from tests import networks
@@ -59,16 +61,27 @@ def numbers(**changes: float) -> Any:
 
 
 def judge(
-    gradient: Any, change: Any = None, past: Any = (), optimized: Any = None, silent: Any = None, **facts: Any
+    gradient: Any,
+    change: Any = None,
+    past: Any = (),
+    optimized: Any = None,
+    silent: Any = None,
+    lives: Any = None,
+    decayed: Any = (),
+    **facts: Any,
 ) -> list[Verdict]:
+    parameters = by_hand.parameters("fc1", "fc2", optimized=optimized)
+    parameters.decayed = set(decayed)
+    change = gradient if change is None else change  # nothing moves without a gradient
     return list(
         NoGradient().judge(
             window=by_hand.window(**facts),
             past=list(past),
-            parameters=by_hand.parameters("fc1", "fc2", optimized=optimized),
+            parameters=parameters,
             silent=silent or {},
+            lives=lives or {},
             gradient_norm=gradient,
-            parameter_change=numbers() if change is None else change,
+            parameter_change=change,
         )
     )
 
@@ -134,7 +147,7 @@ def test_pools_windows_until_the_steps_suffice() -> None:
 
 def test_pools_a_whole_epoch() -> None:
     """Where an epoch has 100 steps, 20 of them do not show that a rare branch never learns."""
-    still = {"gradient_norm": numbers(**CUT), "parameter_change": numbers()}
+    still = {"gradient_norm": numbers(**CUT), "parameter_change": numbers(**CUT)}
     moved = {"gradient_norm": numbers(), "parameter_change": numbers()}
 
     def at(i: int) -> dict[str, Any]:
@@ -148,6 +161,24 @@ def test_pools_a_whole_epoch() -> None:
 def test_frozen_parameters_are_meant_so() -> None:
     frozen = by_hand.parameters("fc1", "fc2", frozen=("fc1",))
     verdicts = NoGradient().judge(
-        window=by_hand.window(), past=[], parameters=frozen, silent={}, gradient_norm=numbers(**CUT)
+        window=by_hand.window(), past=[], parameters=frozen, silent={}, lives={}, gradient_norm=numbers(**CUT)
     )
     assert list(verdicts) == []
+
+
+def test_what_has_moved_had_a_gradient_on_another_step() -> None:
+    assert judge(numbers(**CUT), numbers()) == []
+    assert judge(numbers(**CUT), numbers(), decayed=["fc2.weight"]) == []
+    (verdict,) = judge(numbers(**CUT), numbers(), decayed=["fc1.weight", "fc1.bias"])  # decay alone moves it
+    assert verdict.layer == "fc1"
+
+
+def test_names_the_dead_layer_behind() -> None:
+    dead = Life.of(torch.ones(3, dtype=torch.bool))
+    dead.observe(torch.ones(3, dtype=torch.bool), 100.0, by_hand.window())
+    (verdict,) = judge(numbers(**CUT), lives={"fc2": dead})
+    assert "every neuron of fc2 is dead" in verdict.cause
+    assert verdict.remedy == "cure fc2 first"
+    alive = Life.of(torch.ones(3, dtype=torch.bool))
+    alive.observe(torch.tensor([True, True, False]), 100.0, by_hand.window())
+    assert "detach()" in judge(numbers(**CUT), lives={"fc2": alive})[0].remedy

@@ -87,7 +87,8 @@ def test_the_first_layer_of_the_first_step() -> None:
 @pytest.mark.parametrize(
     ("now", "place", "word"),
     [
-        (measures({"fc1": 8.0}, loss=7.0), "loss", "loss divides"),
+        (measures({"fc1": 8.0}, loss=7.0, gradient=7.0), "loss", "loss divides"),
+        (measures({"fc1": 8.0}, loss=7.0, gradient=8.0), "loss", "not measured"),
         (measures({"fc1": 8.0}, gradient=7.0), "gradients", "backward"),
         (measures(broken=("fc2",)), "fc2.weight", "last update"),
     ],

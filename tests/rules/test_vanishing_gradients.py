@@ -39,17 +39,21 @@ def test_silent_where_they_do_not(network: Any) -> None:
 # The rule alone
 
 
-def verdicts(*sizes: float, past: Any = (), frozen: tuple[str, ...] = (), **facts: Any) -> list[Verdict]:
+def verdicts(
+    *sizes: float, past: Any = (), frozen: tuple[str, ...] = (), optimizer_of: Any = None, **facts: Any
+) -> list[Verdict]:
     """Of layers whose weights have gradients of this root mean square."""
     names = [f"fc{i + 1}" for i in range(len(sizes))]
 
     def measures(values: Any) -> Any:
         return by_hand.numbers(**{f"{name}.weight": value for name, value in zip(names, values, strict=True)})
 
+    parameters = by_hand.parameters(*names, frozen=frozen)
+    parameters.optimizer_of = optimizer_of or {}
     return list(
         VanishingGradients().judge(
             layers={name: by_hand.layer(act=nn.Sigmoid(), name=name) for name in names},
-            parameters=by_hand.parameters(*names, frozen=frozen),
+            parameters=parameters,
             window=by_hand.window(**facts),
             past=[by_hand.past({"gradient_rms": measures(values)}) for values in past],
             gradient_rms=measures(sizes),
@@ -120,3 +124,19 @@ def test_names_every_part_that_starves() -> None:
     adversarial = by_hand.losses(*[1.0] * 40, adversarial=True)
     found = verdicts(1e-4, 1e-4, 1.0, past=[(1.0, 1.0, 1.0)], progress=adversarial)
     assert {verdict.layer for verdict in found} == {"fc1", "fc2"}
+
+
+def test_a_branch_that_wakes_up_is_silent() -> None:
+    """Layer scale starts at a millionth: the branch behind it learns once the scale has."""
+    assert judge(1e-5, 1.0, past=[(1e-5, 1.0)]) is not None
+    assert judge(5e-5, 1.0, past=[(1e-5, 1.0)]) is not None
+    assert judge(5e-5, 1.0, past=[(1e-6, 1.0)]) is None
+    assert judge(1e-9, 5e-5, 1.0, past=[(1e-9, 1e-6, 1.0)]).layer == "fc1"
+
+
+def test_the_sides_of_an_adversarial_training_are_not_held_against_each_other() -> None:
+    adversarial = by_hand.losses(*[1.0] * 40, adversarial=True)
+    own = {"fc1.weight": 0, "fc2.weight": 0, "fc3.weight": 1, "fc4.weight": 1}
+    assert verdicts(1e-6, 1e-6, 1.0, 1.0, progress=adversarial, optimizer_of=own) == []
+    (found,) = verdicts(1e-6, 1.0, 1.0, 1.0, progress=adversarial, optimizer_of=own)
+    assert found.layer == "fc1"
