@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_neurohealth.compiled import eager
-from lightning_neurohealth.coverage import Coverage, check_watchable, silent_modules, watched_share
+from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
 from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing
+from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.patterns import Patterns
@@ -108,11 +109,13 @@ class Monitor:
         self.steps = 0
         self.epoch_steps: int | None = None
         self.initial = Numbers()
+        self._index = 0
         self._window_start = 0
         self._measured = 0
         self._measuring = False
         self._overflow = False
-        self._agreed = False
+        self._first_kept = False
+        self._failed_measures: dict[str, str] = {}
         self.ledger.open(self.run, "run")
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
         self.taps.attach()
@@ -150,22 +153,29 @@ class Monitor:
 
     def end_step(self, stepped: bool = False) -> None:
         """The step is over; ``stepped`` if the optimizer has run already. Gradients are still there."""
-        if self._measuring:
-            if not self.parameter_taps.read:
-                self.before_update()
-            self.ledger.fade()
-            if self._overflow:
-                self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT})
-            self.parameter_taps.end_step(stepped, self._overflow)
-            self.ledger.commit()
-            self._measured += 1
-            if not self._agreed:
-                self.ledger.agree()
-                self.ledger.keep_initial()
-                self._agreed = True
-        self._measuring = False
+        measuring, self._measuring = self._measuring, False
+        if measuring:
+            self._measured += 1  # on all ranks alike, also on one that fails
+            self._guarded(self._take_step, stepped)
         self.ledger.advance()
         self.steps += 1
+
+    def _take_step(self, stepped: bool) -> None:
+        if not self.parameter_taps.read:
+            self._read_gradients()
+        self.ledger.fade()
+        if self._overflow:
+            self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT})
+        self.parameter_taps.end_step(stepped, self._overflow)
+        self.ledger.commit()
+        if not self._first_kept:
+            self.ledger.keep_first()
+            self._first_kept = True
+
+    def _read_gradients(self, optimizer: Optimizer | None = None) -> None:
+        if not self._first_kept:
+            self.parameter_taps.weights_now()
+        self.parameter_taps.before_update(optimizer)
 
     def record_loss(self, loss: Tensor) -> None:
         """The training loss of this step, a scalar; at every step, measured or not."""
@@ -181,9 +191,7 @@ class Monitor:
     def before_update(self, optimizer: Optimizer | None = None) -> None:
         """Gradients are final and the optimizer has not run: of all parameters, or of one optimizer's."""
         if self._measuring:
-            if not self._agreed:
-                self.parameter_taps.weights_now()
-            self.parameter_taps.before_update(optimizer)
+            self._read_gradients(optimizer)
 
     def skip_gradients(self) -> None:
         """The optimizer will skip this step for overflow: its gradients are no gradients."""
@@ -238,12 +246,11 @@ class Monitor:
         """
         if not self._measured:
             return None
-        self.ledger.clear_snapshots()
-        self.parameter_taps.at_close()
-        self.ledger.commit()
-        twins, initial = self.ledger.merged()
+        self._guarded(self._read_parameters)
+        self.ledger.open(self.parameters, "parameters")  # on a rank that failed early too
+        twins, initial = self.ledger.merged(note_of(self.finder, self.taps.called, self.failure))
         window = Window(
-            index=len(self.reports),
+            index=self._index,
             epoch=epoch,
             step=self.steps if step is None else step,
             steps=self.window_steps,
@@ -255,18 +262,15 @@ class Monitor:
             progress=self.progress,
             last=last,
         )
-        found = sorted((s for s in twins if isinstance(s, Layer)), key=lambda layer: layer.order)
-        layers = {layer.name: layer for layer in found}
-        for layer in self.finder.ordered():
-            if layer not in twins or saw_nothing(twins[layer]):
-                layers.pop(layer.name, None)
-                self.finder.unknown.setdefault(layer.name, NO_ROWS)
+        known = sorted((s for s in twins if isinstance(s, Layer)), key=lambda layer: layer.order)
+        without_rows = {layer.name: NO_ROWS for layer in known if saw_nothing(twins[layer])}
+        layers = {layer.name: layer for layer in known if layer.name not in without_rows}
         numbers = self._measure(twins, layers)
-        silent = silent_modules(self.finder, self.taps.called)
         if "train_loss" in numbers.run:
             self.progress.add(numbers.run["train_loss"].tolist(), self._window_start, self._stride())
         if initial is not None:
             self.initial = self._measure(initial, layers)
+        silent = silent_everywhere(self.ledger.notes, known)
         findings, recovered = self.diagnosis.judge(window, numbers, self.initial, layers, self.parameters, silent)
         report = Report.from_window(
             window,
@@ -274,12 +278,13 @@ class Monitor:
             layers,
             findings=findings,
             recovered=recovered,
-            coverage=self.coverage(),
+            coverage=coverage_of(known, self.ledger.notes, self.parameters, {**without_rows, **self._failed_measures}),
             not_judged=dict(self.diagnosis.not_judged),
             previous=self.report,
         )
         self.ledger.reset()
         self._window_start, self._measured = self.steps, 0
+        self._index += 1
         self.reports.append(report)
         return report
 
@@ -288,25 +293,29 @@ class Monitor:
         self.taps.remove()
         eager.leave(self)
 
-    def coverage(self) -> Coverage:
-        """What is watched, and what is not and why."""
-        missed = {**silent_modules(self.finder, self.taps.called), **self.finder.unknown}
-        if self.failure:
-            missed["*"] = f"the monitor failed and watches no layers: {self.failure.strip().splitlines()[-1]}"
-        layers = [layer for layer in self.finder.ordered() if missed.get(layer.name) != NO_ROWS]
-        return Coverage(tuple(layer.name for layer in layers), missed, watched_share(layers, self.parameters))
-
     # How
+
+    def _read_parameters(self) -> None:
+        self.ledger.clear_snapshots()
+        self.parameter_taps.at_close()
+        self.ledger.commit()
 
     def _measure(self, books: Mapping[Subject, Book], layers: dict[str, Layer]) -> Numbers:
         known = {name: layer for name, layer in layers.items() if layer in books}
         numbers = measure_all(self.settings.chosen_measures.values(), books, known, self.parameters, self.run)
-        self.finder.unknown.update(numbers.failed)
+        self._failed_measures.update(numbers.failed)
         return numbers
 
     def _stride(self) -> int:
         losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))
         return next((series.stride for series in losses), 1)
+
+    def _guarded(self, call: Callable[..., None], *args: Any) -> None:
+        # what follows is what other ranks wait for
+        try:
+            call(*args)
+        except Exception as error:
+            self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """Switch off, with one warning, after a fault of ours."""

@@ -23,6 +23,7 @@ from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.measures import all_measures
+from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
 from lightning_neurohealth.signals import Signal
 from tests.test_callback import Growing
@@ -265,6 +266,43 @@ def test_layer_that_gets_an_activation_later(tmp_path: Path) -> None:
     assert first["reports"] == second["reports"]
 
 
+def never_then_on_rank_1(rank: int, call: int, x: Tensor) -> Tensor | None:
+    return x if rank == 1 and call >= 5 else None  # in the second step of the second window
+
+
+def test_newcomers_cost_one_more_exchange(tmp_path: Path) -> None:
+    model = Every(Branching(never_then_on_rank_1))
+    first, second = train(model, tmp_path, max_epochs=3, unused=True, measures=["activation_mean", *EXTREMES])
+    assert [list(report["layers"]) for report in first["reports"]] == [
+        ["net.fc", "net.head"],
+        ["net.fc", "net.side", "net.head"],
+        ["net.fc", "net.side", "net.head"],
+    ]
+    assert [r["coverage"]["missed"] for r in first["reports"]] == [{"net.side": "never called"}, {}, {}]
+    assert first == second
+    assert first["calls"] == {"all_reduce": 3 * 3 + 3, "all_gather_object": 2, "others": 0}
+
+
+class Widening(nn.Module):
+    """On rank 1, and there from the second step on, ``side`` is called with rows of another width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.act, self.head, self.calls = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        odd = dist.is_initialized() and dist.get_rank() == 1 and self.calls > 1
+        return self.head(self.fc(x)) + (self.act(x[:, :2] if odd else x)).sum()
+
+
+def test_what_one_rank_could_not_see_all_report(tmp_path: Path) -> None:
+    first, second = train(Every(Widening()), tmp_path, max_epochs=2)
+    assert first["reports"] == second["reports"]
+    for report in first["reports"]:
+        assert "changes its width" in report["coverage"]["missed"]["net.act"]
+
+
 class Named(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -313,7 +351,35 @@ class FailsOnRank1(Every):
 def test_a_fault_of_ours_on_one_rank_does_not_stop_the_others(tmp_path: Path) -> None:
     first, second = train(FailsOnRank1(MLP()), tmp_path, max_epochs=3)
     assert len(first["reports"]) == len(second["reports"]) == 3
+    assert first["reports"] == second["reports"]
     assert first["reports"][0]["layers"]["net.fc1"]["activation_rows"] == 6 * 8
+    assert "failed on rank 1" in first["reports"][-1]["coverage"]["missed"]["*"]
+
+
+class BrokenOnRank1(Every):
+    """One of our rooms raises on one rank, from the third step on."""
+
+    def __init__(self, owner: type, name: str) -> None:
+        super().__init__(MLP())
+        self.owner, self.name = owner, name
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.trainer.global_rank == 1 and batch_idx == 2:
+            setattr(self.owner, self.name, lambda *args, **kwargs: 1 / 0)  # in a child, which ends soon
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:NeuronHealth has failed")
+@pytest.mark.parametrize("window", [2, "epoch"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Ledger, "commit"), (Ledger, "fade"), (Parameters, "gradient_norms"), (Parameters, "norms")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_no_rank_waits_for_one_that_has_failed(owner: type, name: str, window: Any, tmp_path: Path) -> None:
+    first, second = train(BrokenOnRank1(owner, name), tmp_path, max_epochs=3, window=window)
+    assert len(first["reports"]) == (3 if window == "epoch" else 6)
+    assert first["reports"] == second["reports"]
 
 
 # What ranks say to each other

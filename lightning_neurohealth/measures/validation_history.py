@@ -13,6 +13,7 @@ class History(Series):
     """A series that goes on from window to window."""
 
     decay = 1.0  # outlives the window
+    counters = ("length", "stride", "place")
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)

@@ -33,10 +33,14 @@ class Statistic(Metric, ABC):
         rows: Number of rows seen.
         decay: Where set, the states are multiplied with it at every measured step and outlive the window, so that they
             hold an exponential average.
+        steady: States that do neither all the same.
+        counters: Names of plain numbers that belong to the states, equal on all ranks.
     """
 
     full_state_update = False
     decay: ClassVar[float | None] = None
+    steady: ClassVar[frozenset[str]] = frozenset()
+    counters: ClassVar[tuple[str, ...]] = ()
     kinds: dict[str, Kind]
     rows: Tensor
 
@@ -56,6 +60,11 @@ class Statistic(Metric, ABC):
         empty = torch.full((self.neurons,) if shape is None else shape, EMPTY[kind], dtype=torch.float64)
         self.add_state(name, empty, dist_reduce_fx=kind)
         self.kinds[name] = kind
+
+    @property
+    def new_rows(self) -> Tensor:
+        """Number of rows seen in the window."""
+        return self.rows
 
     @abstractmethod
     def reduce(self, x: Tensor) -> Partials:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
@@ -16,6 +18,7 @@ class Series(Statistic):
     any length costs the same. A NaN stays in its point.
     """
 
+    counters: ClassVar[tuple[str, ...]] = ("length", "stride")
     sums: Tensor
     counts: Tensor
 

@@ -1,0 +1,180 @@
+"""Where the statistics stand: a book for each layer, for the parameters and for the run, in one order on all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth import ranks
+from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.measures import Measure
+from lightning_neurohealth.roster import Facts, Identity, facts_of, identity, layer_from, learn, settle
+from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics.base import EMPTY, Statistic
+
+Book = dict[Signal, list[Statistic]]
+States = dict[str, Tensor]
+
+
+class Shelf:
+    """The books of this rank, and those of layers that only other ranks, or an earlier run, have seen.
+
+    Attributes:
+        wanted: The statistics that some measure needs, by signal.
+        books: By subject, as this rank has seen it.
+        agreed: The subjects in the order in which all ranks pack them.
+        notes: What each rank had to say beside its layers when they last agreed.
+        first: States after the first measured step, by statistic.
+    """
+
+    def __init__(self, measures: Iterable[Measure]) -> None:
+        self.wanted: dict[Signal, list[type[Statistic]]] = {}
+        for measure in measures:
+            for signal, statistic in measure.needs.items():
+                wanted = self.wanted.setdefault(signal, [])
+                if statistic not in wanted:
+                    wanted.append(statistic)
+        self.books: dict[Subject, Book] = {}
+        self.agreed: list[Subject] = []
+        self.notes: list[Any] = []
+        self.first: dict[Statistic, States] = {}
+        self._held: dict[Subject, Book] = {}
+        self._known: dict[Identity, Layer] = {}
+        self._strangers: dict[Identity, Layer] = {}
+        self._restored: list[Facts] = []
+        self._said: Any = None
+
+    def open(self, subject: Subject, kind: str) -> Book:
+        """The statistics of ``subject``, made when it is first seen."""
+        book = self.books.get(subject)
+        if book is None:
+            book = self.books[subject] = self._new_book(subject, kind)
+            stranger = self._strangers.pop(identity(subject), None) if isinstance(subject, Layer) else None
+            if stranger is not None:
+                self._take_over(self._held[stranger], book)
+                self._held[stranger] = book
+        return book
+
+    def of(self, subject: Subject) -> Book:
+        """The book of an agreed subject."""
+        return self._held[subject]
+
+    def all(self) -> Iterator[tuple[Subject, Book]]:
+        """Every book once."""
+        yield from self.books.items()
+        for stranger in self._strangers.values():
+            yield stranger, self._held[stranger]
+
+    def statistics(self) -> Iterator[Statistic]:
+        """Every statistic once."""
+        for _, book in self.all():
+            for statistics in book.values():
+                yield from statistics
+
+    def keep_first(self) -> None:
+        """Keep the states as they are, after the first measured step, beside what is to come."""
+        self.first = {s: {name: getattr(s, name).clone() for name in s.kinds} for s in self.statistics()}
+
+    # Agreement
+
+    def has_news(self, note: Any) -> bool:
+        """True if this rank would say something else than when all last agreed."""
+        return (self._facts(), note) != self._said
+
+    @property
+    def never_agreed(self) -> bool:
+        """True before ranks have spoken for the first time."""
+        return self._said is None
+
+    def agree(self, note: Any = None, alone: bool = False) -> None:
+        """Let all ranks keep the same layers in the same order; one that never saw a layer keeps an empty book of it.
+
+        Args:
+            note: What else this rank has to say, in plain containers; those of all are in ``notes`` then.
+            alone: True if other ranks do not take part.
+        """
+        own = {identity(layer): layer for layer in self._live()}
+        others = [subject for subject in self.books if not isinstance(subject, Layer)]
+        alone = alone or ranks.world_size() == 1
+        if alone and all(identity(facts) in own for facts in self._restored):
+            self._restored = []
+            self.notes, layers = [note], list(own.values())
+        else:
+            mine = (self._facts(), note)
+            said = [mine] if alone else ranks.gather_objects(mine)
+            self._said = mine
+            self.notes = [of_rank[1] for of_rank in said]
+            found = settle([of_rank[0] for of_rank in said] + [self._restored] * bool(self._restored))
+            layers = [self._agreed_layer(facts) for facts in found]
+        self.agreed = sorted([*others, *layers], key=lambda subject: (isinstance(subject, Layer), subject.name))
+        self.bind()
+
+    def bind(self) -> None:
+        """Let each agreed layer have the book of the layer by which this rank means it."""
+        own = {identity(layer): layer for layer in self._live()}
+        held = self._held
+        self._held, self._strangers = {}, {}
+        for subject in self.agreed:
+            if not isinstance(subject, Layer):
+                self._held[subject] = self.books[subject]
+                continue
+            known = own.get(identity(subject))
+            if known is not None:
+                self._held[subject] = self.books[known]
+            else:
+                self._held[subject] = held.get(subject) or self._new_book(subject, "layer")
+                self._strangers[identity(subject)] = subject
+
+    def facts(self) -> list[Facts]:
+        """Facts of the agreed layers in the order of execution."""
+        layers = sorted((s for s in self.agreed if isinstance(s, Layer)), key=lambda layer: layer.order)
+        return [facts_of(layer) for layer in layers]
+
+    def restore(self, known: list[Facts], device: torch.device) -> list[Layer]:
+        """Take up layers that an earlier run has seen; their books are empty."""
+        self._restored = known
+        layers = [layer_from(facts, device) for facts in known]
+        self._known.update({identity(layer): layer for layer in layers})
+        others = [subject for subject in self.books if not isinstance(subject, Layer)]
+        self.agreed = [*others, *layers]
+        self.bind()
+        return layers
+
+    # How
+
+    def _live(self) -> list[Layer]:
+        return [s for s in self.books if isinstance(s, Layer) and not s.superseded]
+
+    def _facts(self) -> list[Facts]:
+        return [facts_of(layer) for layer in sorted(self._live(), key=lambda layer: layer.order)]
+
+    def _agreed_layer(self, facts: Facts) -> Layer:
+        layer = self._known.get(identity(facts))
+        if layer is None:
+            device = next(iter(self.books)).device if self.books else torch.device("cpu")
+            layer = self._known[identity(facts)] = layer_from(facts, device)
+        learn(layer, facts)
+        return layer
+
+    def _new_book(self, subject: Subject, kind: str) -> Book:
+        return {
+            signal: [statistic(subject).to(subject.device) for statistic in statistics if statistic.applies(subject)]
+            for signal, statistics in self.wanted.items()
+            if signal.subject == kind
+        }
+
+    def _take_over(self, old: Book, new: Book) -> None:
+        for signal, statistics in old.items():
+            for before, after in zip(statistics, new[signal], strict=True):
+                after.load({name: getattr(before, name) for name in before.kinds})
+                if before in self.first:
+                    self.first[after] = self.first.pop(before)
+
+
+def empty(statistic: Statistic, names: Iterable[str]) -> None:
+    """Forget what was seen."""
+    for name in names:
+        getattr(statistic, name).fill_(EMPTY[statistic.kinds[name]])
