@@ -19,7 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder", type=Path, default=Path("neurohealth_demo"), help="where runs are written (%(default)s)"
     )
     demo.add_argument("--epochs", type=int, default=5, help="epochs of each training (%(default)s)")
+    commands.add_parser("catalogue", help="print every measure and rule: formula, how to read it, thresholds, source")
     given = parser.parse_args(arguments)
+    if given.command == "catalogue":
+        from lightning_neurohealth.catalogue import catalogue
+
+        sys.stdout.write(catalogue())
+        return 0
     if given.epochs < 1:
         parser.error(f"--epochs {given.epochs}: must be at least 1")
     from lightning_neurohealth.demo import run

@@ -31,7 +31,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "shelf rules",
         "merging",
         "ledger",
-        "measuring settings",
+        "measuring settings catalogue",
         "diagnosis",
         "packing",
         "report",
@@ -53,11 +53,12 @@ ONLY: dict[str, set[str]] = {
     "parameter_taps": {"signals", "layers", "weights", "activations", "finder", "parameters", "taps"},
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "ranks": {"statistics"},
+    "catalogue": {"signals", "measures", "rules"},
     "table": {"findings", "report"},
     "sinks": {"findings", "report", "table"},
     "callback": {"findings", "report", "rules", "settings", "sinks", "monitor"},
     "demo": {"findings", "report", "rules", "sinks", "callback"},
-    "__main__": {"findings", "report", "sinks", "callback", "demo"},
+    "__main__": {"catalogue", "findings", "report", "sinks", "callback", "demo"},
     "__init__": {"findings", "report", "monitor", "callback"},
 }
 
