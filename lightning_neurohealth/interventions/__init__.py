@@ -2,5 +2,25 @@
 
 from lightning_neurohealth.interventions.ablated import Ablation, LayerAblation
 from lightning_neurohealth.interventions.ablation import ablate
+from lightning_neurohealth.interventions.agreement import Agreement, agreement
+from lightning_neurohealth.interventions.compaction import Compaction, compact
+from lightning_neurohealth.interventions.cutting import CannotCutError
+from lightning_neurohealth.interventions.fitness import Fitness, fitness
+from lightning_neurohealth.interventions.masks import Masks
+from lightning_neurohealth.interventions.pruning import model_pruning, prune_neurons
 
-__all__ = ["Ablation", "LayerAblation", "ablate"]
+__all__ = [
+    "Ablation",
+    "Agreement",
+    "CannotCutError",
+    "Compaction",
+    "Fitness",
+    "LayerAblation",
+    "Masks",
+    "ablate",
+    "agreement",
+    "compact",
+    "fitness",
+    "model_pruning",
+    "prune_neurons",
+]

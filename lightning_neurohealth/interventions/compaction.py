@@ -1,0 +1,139 @@
+"""Compaction: a smaller copy of a model, without the neurons that are to go."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_neurohealth.interventions.cutting import CannotCutError, checked_masks, cut, zero_outgoing
+from lightning_neurohealth.interventions.masks import Masks
+from lightning_neurohealth.interventions.pruning import call
+from lightning_neurohealth.interventions.untouched import device_of, untouched
+from lightning_neurohealth.interventions.wiring import wired
+
+TOLERANCE = 1e-5
+"""Largest difference of outputs, relative to the largest output or to 1: single precision, other order of sums."""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """A smaller copy of a model.
+
+    Attributes:
+        model: The copy.
+        removed: Layer to how many neurons it has lost.
+        refused: Layers that were left as they are, each with the reason.
+        parameters, parameters_before: How many numbers the copy and the model hold.
+        flops, flops_before: Floating-point operations of products and convolutions in one forward of the sample.
+        change: Largest difference between the outputs of the copy and of the model for the sample; what the loss of
+            these neurons does.
+    """
+
+    model: nn.Module = field(repr=False)
+    removed: Mapping[str, int]
+    refused: Mapping[str, str]
+    parameters: int
+    parameters_before: int
+    flops: int
+    flops_before: int
+    change: float
+
+    def __str__(self) -> str:
+        lines = [
+            f"{sum(self.removed.values())} neurons of {len(self.removed)} layers taken out; outputs change by up to "
+            f"{self.change:.2g}",
+            f"  parameters {_saved(self.parameters_before, self.parameters)}",
+            f"  FLOPs      {_saved(self.flops_before, self.flops)}",
+        ]
+        return "\n".join(lines + [f"  {layer} stays: {reason}" for layer, reason in self.refused.items()])
+
+
+def compact(model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any, *, skip: bool = False) -> Compaction:
+    """A copy of ``model`` without the masked neurons: narrower Linear, convolution and batch-norm modules.
+
+    It computes what the model computes when nobody reads those neurons, in evaluation mode to 1e-5; this is checked on
+    the sample. The model itself is not changed.
+
+    Args:
+        model: Masks of ``torch.nn.utils.prune`` are made permanent in the copy.
+        masks: Layer to bool tensor ``[neurons]``, True for a neuron that is to go.
+        sample: Input of one forward: a tensor, arguments, or keywords.
+        skip: Leave out layers that cannot be cut.
+
+    Raises:
+        CannotCutError: A layer takes part in a residual sum, has tied weights, or the like.
+        TypeError, ValueError: A mask does not fit the model.
+    """
+    device_of(model)
+    with untouched(model, training=False), torch.no_grad():
+        before, flops_before = _counted(model, sample)
+        smaller = copy.deepcopy(model)
+        _make_permanent(smaller)
+        wiring = wired(smaller, lambda: call(smaller, sample))
+        found, refused = checked_masks(wiring, masks if isinstance(masks, Masks) else Masks(masks), skip)
+        for owner, mask in found.items():
+            zero_outgoing(smaller, wiring[owner], mask)
+        unread = call(smaller, sample)
+        for owner, mask in found.items():
+            cut(smaller, owner, wiring[owner], mask)
+        reasons = dict.fromkeys(found, "")
+        try:
+            after, flops = _counted(smaller, sample)
+        except Exception as error:
+            raise CannotCutError(dict.fromkeys(reasons, f"the narrower copy fails: {error}")) from error
+        difference = _difference(unread, after)
+        if not difference <= TOLERANCE * max(1.0, _largest(unread)):
+            raise CannotCutError(dict.fromkeys(reasons, f"the outputs of the copy differ by {difference:.2g}"))
+    for module, twin in zip(model.modules(), smaller.modules(), strict=True):
+        twin.training = module.training
+    return Compaction(
+        smaller,
+        {owner: int(mask.sum()) for owner, mask in found.items()},
+        refused,
+        sum(p.numel() for p in smaller.parameters()),
+        sum(p.numel() for p in model.parameters()),
+        flops,
+        flops_before,
+        _difference(before, after),
+    )
+
+
+def _counted(model: nn.Module, sample: Any) -> tuple[Any, int]:
+    with FlopCounterMode(display=False) as counter:
+        output = call(model, sample)
+    return output, int(counter.get_total_flops())
+
+
+def _make_permanent(model: nn.Module) -> None:
+    for module in model.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+    return [x.double() for x in leaves if isinstance(x, Tensor) and x.numel()]
+
+
+def _difference(a: Any, b: Any) -> float:
+    pairs = list(zip(_tensors(a), _tensors(b), strict=True))
+    if any(x.shape != y.shape for x, y in pairs):
+        return float("inf")
+    return max((float((x - y).abs().max()) for x, y in pairs), default=0.0)
+
+
+def _largest(output: Any) -> float:
+    return max((float(x.abs().max()) for x in _tensors(output)), default=0.0)
+
+
+def _saved(before: int, now: int) -> str:
+    return f"{before:,} → {now:,}" + (f" (−{(before - now) / before:.0%})" if before else "")
