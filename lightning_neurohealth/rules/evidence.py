@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from torch import Tensor
@@ -104,9 +104,26 @@ def tells_apart(layers: Mapping[str, Layer], activation_std: Mapping[str, Tensor
     Of squared errors that is a coefficient of determination above a half; logits of a classifier vary by 0.1 at the
     start and by 10 at the end.
     """
-    outputs = [
-        float((activation_std or {})[n].square().mean())
-        for n, x in layers.items()
-        if x.output and n in (activation_std or {})
-    ]
+    stds = activation_std or {}
+    outputs = [float(stds[name].square().mean()) for name, layer in layers.items() if layer.output and name in stds]
     return bool(outputs) and max(outputs) > abs(progress.now)
+
+
+def median_snr(gradient_snr: Mapping[str, Tensor] | None, names: Iterable[str], past: list[Past]) -> float:
+    """Gradient SNR over matrices and the last five windows; NaN if it is not known."""
+    windows = [entry.measures.get("gradient_snr", {}) for entry in past[-4:]] + [gradient_snr or {}]
+    names = list(names)
+    found = [x for x in (of_all(measures, names) for measures in windows) if math.isfinite(x)]
+    return fmean(found) if found else math.nan
+
+
+def rate_rises(window: Window, past: list[Past], update_ratio: Mapping[str, Tensor] | None, names: list[str]) -> bool:
+    """True during warm-up: the learning rate has grown since the window before, or update ratios grow each window."""
+    if not past:
+        return False
+    before = past[-1].window.learning_rate
+    if not math.isnan(before) and not math.isnan(window.learning_rate):
+        return window.learning_rate > 1.02 * before
+    ratios = [of_all(entry.measures.get("update_ratio", {}), names) for entry in past[-2:]]
+    ratios.append(of_all(update_ratio or {}, names))
+    return len(ratios) == 3 and ratios[2] > 1.3 * ratios[1] > 1.3 * 1.3 * ratios[0]
