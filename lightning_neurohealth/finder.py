@@ -290,6 +290,7 @@ class LayerFinder:
             self._sites[owner] = None
         layer = Layer(owner or call, z.shape[axis], stored_axis(axis, z.dim()), z.device, function, activation)
         layer.order = origin.order if owner else self._order
+        layer.normalized = owner is not None and origin.normalized
         path = owner.split("#")[0] if owner else None
         return self._register(layer, "" if path == ROOT and path not in self.modules else path)
 

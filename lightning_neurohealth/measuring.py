@@ -23,7 +23,7 @@ class Numbers:
     """The measures of one window: by layer, by parameter, and of the run.
 
     Attributes:
-        failed: Measures that raised, each with the error.
+        failed: Measures that raised, each with its first error.
     """
 
     layers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -56,39 +56,45 @@ def measure_all(
     """Every measure of every subject that has what the measure needs."""
     numbers = Numbers()
     for measure in measures:
-        try:
-            if measure.subject == "layer":
-                for name, layer in layers.items():
-                    value = _compute(measure, layer, books[layer])
-                    if value is not None:
-                        numbers.layers.setdefault(name, {})[measure.name] = value
-            elif measure.subject == "parameters":
-                value = _compute(measure, parameters, books[parameters])
+        if measure.subject == "layer":
+            for name, layer in layers.items():
+                value = _try(measure, layer, books[layer], numbers, f" on {name}")
                 if value is not None:
-                    for name, number in zip(parameters.names, value, strict=True):
-                        numbers.parameters.setdefault(name, {})[measure.name] = number
-                    if measure.over_run == "median":
-                        numbers.run[measure.name] = _median_of_matrices(value, parameters)
-            else:
-                value = _compute(measure, run, books[run])
-                if value is not None:
-                    numbers.run[measure.name] = value
-        except Exception as error:
-            numbers.failed[measure.name] = f"the measure failed: {error!r}"
+                    numbers.layers.setdefault(name, {})[measure.name] = value
+        elif measure.subject == "parameters":
+            value = _try(measure, parameters, books.get(parameters, {}), numbers)
+            if value is not None:
+                for name, number in zip(parameters.names, value, strict=True):
+                    numbers.parameters.setdefault(name, {})[measure.name] = number
+                if measure.over_run == "median":
+                    numbers.run[measure.name] = _median_of_matrices(value, parameters)
+        else:
+            value = _try(measure, run, books.get(run, {}), numbers)
+            if value is not None:
+                numbers.run[measure.name] = value
     return numbers
 
 
 def saw_nothing(book: Book) -> bool:
     """True for a layer of which no row has come in the window."""
     flowing = [s for signal in FLOWS for s in book.get(signal, ())]
-    return bool(flowing) and not any(float(statistic.rows) for statistic in flowing)
+    return bool(flowing) and not any(float(statistic.new_rows) for statistic in flowing)
+
+
+def _try(measure: Measure, subject: Subject, book: Book, numbers: Numbers, where: str = "") -> Tensor | None:
+    """The measure of ``subject``; nothing, and a note of its first error, where it fails."""
+    try:
+        return _compute(measure, subject, book)
+    except Exception as error:
+        numbers.failed.setdefault(measure.name, f"the measure failed{where}: {error!r}")
+        return None
 
 
 def _compute(measure: Measure, subject: Subject, book: Book) -> Tensor | None:
     arguments: dict[str, Any] = {}
     for signal, kind in measure.needs.items():
-        statistic = next((s for s in book[signal] if type(s) is kind), None)
-        if statistic is None or (float(statistic.rows) == 0 and measure.subject != "run"):
+        statistic = next((s for s in book.get(signal, ()) if type(s) is kind), None)
+        if statistic is None or (float(statistic.new_rows) == 0 and measure.subject != "run"):
             return None
         arguments[signal.value] = statistic
     if measure.wants_subject:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Receiver
+from lightning_neurohealth.weights import computed_weight
 
 
 class ParameterTaps:
@@ -21,6 +23,7 @@ class ParameterTaps:
 
     Attributes:
         wanted: The signals that some measure needs.
+        scale: What the gradients of parameters are still multiplied with when they are read.
     """
 
     def __init__(
@@ -28,9 +31,11 @@ class ParameterTaps:
     ) -> None:
         self.parameters, self.run, self.finder, self.receiver, self.wanted = parameters, run, finder, receiver, wanted
         self._index = {name: i for i, name in enumerate(parameters.names)}
+        self.scale: Tensor | float = 1.0
         self._norms: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
         self._weights_before: dict[Layer, Tensor] = {}
+        self._versions: list[int] = []
         if Signal.PARAMETER_CHANGE in wanted:
             parameters.changes()
 
@@ -41,8 +46,9 @@ class ParameterTaps:
             self._norms.clear()
             if Signal.UPDATE in self.wanted:
                 self._before = self.parameters.samples()
-            if Signal.WEIGHT_UPDATE in self.wanted:
-                self._weights_before = {layer: w.clone() for layer, w in self._weights().items()}
+            self._weights_before = {}
+            self._versions = [p._version for p in self.parameters.tensors]
+            self._keep_weights()
 
     @property
     def read(self) -> bool:
@@ -51,14 +57,25 @@ class ParameterTaps:
 
     def before_update(self, optimizer: Optimizer | None = None) -> None:
         """Gradients are final, of all parameters or of one optimizer's; each is read once a step."""
+        self._keep_weights()  # of layers that were not known when the step began
         if optimizer in self._norms or None in self._norms:
             return
-        self._norms[optimizer] = self.parameters.gradient_norms(optimizer)
+        self._norms[optimizer] = self.parameters.gradient_norms(optimizer) / self.scale
+        if not {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT} & self.wanted:
+            return
         own = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
-        if Signal.WEIGHT_GRADIENT in self.wanted:
-            for layer, (weight, axis) in self._weight_tensors().items():
-                if weight.grad is not None and (own is None or id(weight) in own):
-                    self.receiver.take(layer, Signal.WEIGHT_GRADIENT, by_neuron(weight.grad, axis))
+        for layer, (weight, axis) in self._weight_tensors().items():
+            if weight.grad is None or not (own is None or id(weight) in own):
+                continue
+            gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
+            if Signal.WEIGHT_GRADIENT in self.wanted:
+                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, gradient)
+            if Signal.NEURON_GRADIENT in self.wanted:
+                norms = gradient.double().norm(dim=2)
+                bias = self._bias(layer)
+                if bias is not None and bias.grad is not None:
+                    norms = torch.hypot(norms, _unscaled(bias.grad.double(), self.scale).reshape(1, -1))
+                self.receiver.take(layer, Signal.NEURON_GRADIENT, norms.unsqueeze(-1))
 
     def end_step(self, stepped: bool, overflow: bool = False) -> None:
         """The step is over; ``stepped`` if the optimizer has run, ``overflow`` if it has skipped the step."""
@@ -111,35 +128,72 @@ class ParameterTaps:
                 self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1))
         if Signal.BIAS in self.wanted:
             for layer in self.finder.ordered():
-                bias = getattr(self.finder.modules.get(layer.owner or ""), "bias", None)
-                if isinstance(bias, Tensor) and bias.numel() == layer.neurons:
+                bias = self._bias(layer)
+                if bias is not None:
                     self.receiver.take(layer, Signal.BIAS, bias.detach().reshape(1, -1, 1))
         if Signal.SLOPE_PARAMETER in self.wanted:
             for layer in self.finder.ordered():
                 slopes = getattr(self.finder.modules.get(layer.activation or ""), "weight", None)
-                if isinstance(slopes, nn.Parameter):
+                if layer.function.name == "prelu" and isinstance(slopes, nn.Parameter):
                     self.receiver.take(layer, Signal.SLOPE_PARAMETER, slopes.detach().reshape(1, 1, -1))
+
+    def _keep_weights(self) -> None:
+        if Signal.WEIGHT_UPDATE in self.wanted:
+            for layer, weight in self._weights().items():
+                index = self._index[layer.weight or ""]
+                # a weight that has changed since the step began is not what it was before
+                if layer not in self._weights_before and self._versions[index] == self._version(index):
+                    self._weights_before[layer] = weight.clone()
+
+    def _version(self, index: int) -> int:
+        return self.parameters.tensors[index]._version
+
+    def _bias(self, layer: Layer) -> Tensor | None:
+        """The bias that belongs to the layer's weight: the owner's, if its weight is called so."""
+        module = None if layer.owner is None else self.finder.modules.get(layer.owner)
+        if module is None or not (is_owner(module) or (layer.weight or "").rpartition(".")[2] == "weight"):
+            return None
+        bias = module._parameters.get("bias")
+        if bias is None or is_lazy(bias) or bias.numel() != layer.neurons or not bias.is_floating_point():
+            return None
+        return bias
 
     def _weight_tensors(self) -> dict[Layer, tuple[Tensor, int]]:
         found: dict[Layer, tuple[Tensor, int]] = {}
         for layer in self.finder.ordered():
             index = self._index.get(layer.weight or "")
             weight = None if index is None else self.parameters.tensors[index]
-            if weight is not None and layer.weight_axis is not None and weight.is_floating_point():
+            if weight is None or is_lazy(weight):
+                continue
+            if layer.weight_axis is not None and weight.is_floating_point():
                 found[layer] = (weight, layer.weight_axis)
         return found
 
     def _outgoing_norms(self) -> dict[Layer, Tensor]:
         norms: dict[Layer, Tensor] = {}
-        for reader, (weight, axis) in self._weight_tensors().items():
+        for reader, (weight, axis) in self._weights_and_axes().items():
             layer = self.finder.layers.get(reader.before or "")
             if layer is not None and layer.neurons % weight.shape[1 - axis] == 0:
-                found = by_input(weight.detach(), 1 - axis, layer.neurons).double().norm(dim=1)
+                found = by_input(weight, 1 - axis, layer.neurons).double().norm(dim=1)
                 norms[layer] = torch.hypot(norms[layer], found) if layer in norms else found
         return norms
 
     def _weights(self) -> dict[Layer, Tensor]:
-        return {layer: by_neuron(w.detach(), axis) for layer, (w, axis) in self._weight_tensors().items()}
+        return {layer: by_neuron(weight, axis) for layer, (weight, axis) in self._weights_and_axes().items()}
+
+    def _weights_and_axes(self) -> dict[Layer, tuple[Tensor, int]]:
+        """What the layers multiply with, which some modules compute from other parameters."""
+        found: dict[Layer, tuple[Tensor, int]] = {}
+        for layer, (parameter, axis) in self._weight_tensors().items():
+            module = self.finder.modules.get(layer.owner or "")
+            computed = None if module is None else computed_weight(module)
+            found[layer] = (parameter.detach() if computed is None else computed, axis)
+        return found
+
+
+def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:
+    gradient = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
+    return gradient if isinstance(scale, float) and scale == 1.0 else gradient.double() / scale
 
 
 def by_neuron(weight: Tensor, axis: int) -> Tensor:

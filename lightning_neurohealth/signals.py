@@ -28,6 +28,8 @@ class Signal(str, Enum):
     """Its bias as ``[1, neurons, 1]``, likewise."""
     WEIGHT_GRADIENT = "weight_gradient"
     """Gradient of the weight as ``[1, neurons, fan-in]``, at each measured step."""
+    NEURON_GRADIENT = "neuron_gradient"
+    """L2 norm of the gradient of a neuron's weights and bias together, ``[1, neurons, 1]``, at each measured step."""
     WEIGHT_UPDATE = "weight_update"
     """Change of the weight by one optimizer step as ``[1, neurons, fan-in]``, at each measured step."""
     SLOPE_PARAMETER = "slope_parameter"

@@ -305,7 +305,11 @@ class Taps:
             self._send(layer, signal, x)
 
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        if x.dim() == 0 or not x.is_floating_point() or x.layout != torch.strided:
+        if x.dim() == 0:
+            return
+        if not x.is_floating_point() or x.layout != torch.strided:
+            kind = x.dtype if x.layout == torch.strided else x.layout
+            self.finder.unknown.setdefault(layer.name, f"gives numbers that are not measured ({kind})")
             return
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             return

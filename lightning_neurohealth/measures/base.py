@@ -51,7 +51,7 @@ class Measure(ABC):
             return
         where = f"{place_of(cls)}: {cls.__name__}.compute"
         hints = get_type_hints(cls.compute)
-        cls.needs = {}
+        cls.needs, cls.wants_subject = {}, False
         for name in parameters_of(cls.compute):
             if name == "subject":
                 cls.wants_subject = True

@@ -15,7 +15,7 @@ class BiasWeightRatio(Measure):
     """|b| / (‖w‖ + 1e-8) at the end of the window, ``[neurons]``, no unit; only for layers with a bias and an
     activation without a dead zone (tanh, sigmoid, GELU).
 
-    Over 2 to 3: likely saturated. Where a norm stands between weight and activation it says nothing.
+    Over 2 to 3: likely saturated. Left out where a norm stands between weight and activation.
 
     Source: neuron health summary (S0), "bias/weight ratio heuristic".
     """

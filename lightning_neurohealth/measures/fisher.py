@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures.base import Measure
 from lightning_neurohealth.statistics.recent_moments import RecentMoments
 
 
 class Fisher(Measure):
-    """Exponential average of Σ (∂L/∂w)² over the incoming weights of each neuron, without bias, ``[neurons]``, in
+    """Exponential average of Σ (∂L/∂θ)² over the incoming weights and the bias of each neuron, ``[neurons]``, in
     squared units of loss per weight. It fades by 0.9 a measured step and outlives windows.
 
     Near 0: the neuron is not used. It is the diagonal of the empirical Fisher information for the gradient of a batch,
@@ -21,5 +20,5 @@ class Fisher(Measure):
 
     level = "full"
 
-    def compute(self, weight_gradient: RecentMoments, subject: Layer) -> Tensor:
-        return weight_gradient.squares / weight_gradient.rows * subject.fan_in
+    def compute(self, neuron_gradient: RecentMoments) -> Tensor:
+        return neuron_gradient.squares / neuron_gradient.rows

@@ -9,7 +9,7 @@ from lightning_neurohealth.statistics.pass_counts import PassCounts
 
 
 class GradientPassRate(Measure):
-    """P(∂L/∂a ≠ 0) on rows where the layer's gradient is not all zero, ``[neurons]``, a share.
+    """P(∂L/∂a ≠ 0) on rows where the layer's gradient is not all zero, ``[neurons]``, a share; 0 where it always is.
 
     0: nothing behind the neuron listens to it. 1: every row teaches it.
 
@@ -19,4 +19,4 @@ class GradientPassRate(Measure):
     percent = True
 
     def compute(self, activation_gradient: PassCounts) -> Tensor:
-        return activation_gradient.passed / activation_gradient.live
+        return activation_gradient.passed / activation_gradient.live.clamp_min(1)

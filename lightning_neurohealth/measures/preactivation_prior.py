@@ -18,7 +18,7 @@ class PreactivationPrior(Measure):
     for layers with a bias. A neuron without weights has z = b.
 
     What ``tail_rate`` would be if all inputs were independent of variance 1 around 0; near 1: likely saturated. About
-    0.5 for a ReLU, whose tail begins at 0. Where a norm stands between weight and activation it says nothing.
+    0.5 for a ReLU, whose tail begins at 0. Left out where a norm stands between weight and activation.
 
     Source: neuron health summary (S0), "pre-activation prior".
     """
@@ -29,4 +29,4 @@ class PreactivationPrior(Measure):
     def compute(self, weight: Moments, bias: TailedBias, subject: Layer) -> Tensor:
         (low, high), b, spread = subject.function.tails, bias.mean, norm(weight, subject)
         beyond = ndtr((low - b) / spread) + ndtr((b - high) / spread)
-        return torch.where(spread == 0, ((b < low) | (b > high)).double(), beyond)
+        return torch.where(spread == 0, ((b <= low) | (b >= high)).double(), beyond)

@@ -9,8 +9,8 @@ from lightning_neurohealth.statistics.tail_counts import TailCounts
 
 
 class TailRate(Measure):
-    """P(z beyond the tails of f), ``[neurons]``, a share. The tails are |z| > 2.5 for tanh, |z| > 5 for sigmoid, and
-    where |f'| has fallen under 5 % of its largest value for others, on both sides.
+    """P(z in the tails of f), ``[neurons]``, a share. The tails are |z| ≥ 2.5 for tanh, |z| ≥ 5 for sigmoid, and where
+    |f'| has fallen under 5 % of its largest value for others, on both sides: z ≤ 0 for ReLU.
 
     Near 1: saturated (tanh, sigmoid) or off (ReLU).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.recent import Recent
 
 
 class Magnitude(Statistic):
@@ -20,11 +21,5 @@ class Magnitude(Statistic):
         return {"sums": total(x.abs())}
 
 
-class RecentMagnitude(Magnitude):
-    """The same, as an exponential average over measured steps.
-
-    Numerator and number of rows fade alike, so their ratio needs no bias correction, weighs rows and not batches, and
-    adds over ranks.
-    """
-
-    decay = 0.9
+class RecentMagnitude(Recent, Magnitude):
+    """The same, as an exponential average over measured steps."""

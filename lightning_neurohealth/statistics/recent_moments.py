@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from lightning_neurohealth.statistics.moments import Moments
+from lightning_neurohealth.statistics.recent import Recent
 
 
-class RecentMoments(Moments):
-    """Σx and Σx² over rows, as an exponential average over measured steps; sums and number of rows fade alike."""
-
-    decay = 0.9
+class RecentMoments(Recent, Moments):
+    """Σx and Σx² over rows, as an exponential average over measured steps."""

@@ -9,7 +9,7 @@ from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, 
 
 
 class TailCounts(Statistic):
-    """Rows on which z is where \\|f'\\| stays under 5 % of its largest value."""
+    """Rows on which z is where \\|f'\\| stays under 5 % of its largest value, ends included: ReLU is flat at 0."""
 
     tail: Tensor
 
@@ -23,4 +23,4 @@ class TailCounts(Statistic):
         return isinstance(subject, Layer) and not subject.function.linear
 
     def reduce(self, x: Tensor) -> Partials:
-        return {"tail": total((x < self.low) | (x > self.high))}
+        return {"tail": total((x <= self.low) | (x >= self.high))}

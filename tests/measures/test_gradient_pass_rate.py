@@ -14,3 +14,7 @@ def test_share_of_the_rows_on_which_some_neuron_has_a_gradient(batches: Batches)
 def test_silent_rows_do_not_count() -> None:
     gradient = torch.tensor([[0.0, 0.0, 0.0], [1e-30, 0.0, -5.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     assert compute("gradient_pass_rate", Batches((gradient,))).tolist() == [0.5, 0, 1]
+
+
+def test_none_gets_through_where_none_arrives() -> None:
+    assert compute("gradient_pass_rate", Batches((torch.zeros(4, 3),))).tolist() == [0, 0, 0]

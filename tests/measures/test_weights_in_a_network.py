@@ -90,12 +90,15 @@ def test_gradients_of_all_measured_steps(steps: Steps, layer: str) -> None:
     assert_close(found["gradient_min"], gradients.min())
     assert_close(found["gradient_max"], gradients.max())
     assert_close(found["gradient_uniformity"], abs(gradients).mean() / abs(gradients).std())
-    assert_close(found["fisher"], np.tensordot(ages, (gradients**2).sum(2), 1) / ages.sum())
+    squares = (gradients**2).sum(2)
+    if layer != "6":
+        squares = squares + (np.stack(steps.of(layer, steps.gradients, "bias")) ** 2).sum(2)
+    assert_close(found["fisher"], np.tensordot(ages, squares, 1) / ages.sum())
 
 
 @pytest.mark.parametrize("layer", ["0", "4", "6"])
-def test_updates_of_all_measured_steps_but_the_first(steps: Steps, layer: str) -> None:
-    weights, found = np.stack(steps.of(layer, steps.weights[1:])), steps.report[layer]  # layers are not known before
+def test_updates_of_all_measured_steps(steps: Steps, layer: str) -> None:
+    weights, found = np.stack(steps.of(layer, steps.weights)), steps.report[layer]
     change = np.sqrt((np.diff(weights, axis=0) ** 2).sum(2).mean(0))
     assert_close(found["weight_change"], change)
     assert_close(found["relative_weight_change"], change / np.linalg.norm(weights[-1], axis=1), rtol=1e-6)
@@ -120,3 +123,42 @@ def test_fitness_from_a_run(steps: Steps) -> None:
 
 def test_no_measure_failed(steps: Steps) -> None:
     assert not {name: why for name, why in steps.report.coverage.missed.items() if "failed" in why}
+
+
+class Scaled(nn.Module):
+    """An RMS norm as language models write it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6))
+
+
+@pytest.mark.parametrize(
+    ("between", "normalized"),
+    [
+        (nn.BatchNorm1d(4), True),
+        (nn.LayerNorm(4), True),
+        (nn.GroupNorm(2, 4), True),
+        (nn.RMSNorm(4), True),
+        (Scaled(4), True),
+        (nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.1)), True),
+        (nn.Identity(), False),
+        (nn.Dropout(0.1), False),
+        (nn.Unflatten(1, (4, 1)), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_a_bias_says_of_z_is_left_out_behind_a_norm(between: nn.Module, normalized: bool) -> None:
+    """z is not Wx + b there."""
+    of_z = {"bias_negativity", "positive_weight_sum", "preactivation_prior", "bias_weight_ratio"}
+    net = nn.Sequential(nn.ReLU(), nn.Linear(3, 4), between, nn.Tanh(), nn.Flatten(), nn.Linear(4, 1))
+    monitor = Monitor(net, measures=[*of_z, "weight_norm"])
+    with monitor:
+        net(torch.randn(6, 3, requires_grad=True)).sum().backward()
+    report = monitor.close()
+    assert report is not None
+    assert report["1"].keys() == ({"weight_norm"} if normalized else {"weight_norm", *of_z})
+    assert report["5"].keys() == {"weight_norm", "bias_negativity"}
