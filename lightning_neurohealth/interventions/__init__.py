@@ -8,6 +8,8 @@ from lightning_neurohealth.interventions.cutting import CannotCutError
 from lightning_neurohealth.interventions.fitness import Fitness, fitness
 from lightning_neurohealth.interventions.masks import Masks
 from lightning_neurohealth.interventions.pruning import model_pruning, prune_neurons
+from lightning_neurohealth.interventions.recycle_dormant import RecycleDormant
+from lightning_neurohealth.interventions.recycling import recycle
 
 __all__ = [
     "Ablation",
@@ -17,10 +19,12 @@ __all__ = [
     "Fitness",
     "LayerAblation",
     "Masks",
+    "RecycleDormant",
     "ablate",
     "agreement",
     "compact",
     "fitness",
     "model_pruning",
     "prune_neurons",
+    "recycle",
 ]

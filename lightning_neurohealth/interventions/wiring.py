@@ -124,6 +124,15 @@ class Wiring(Taps):
                     else f"{name or 'a function'}{where} reads it, which may depend on its width"
                 )
 
+    def examine(self) -> None:
+        """Note what stands against a cut in the modules themselves, once a forward was seen."""
+        for owner, wires in list(self.wires.items()):
+            for reason in _of_its_own(self.finder, owner, wires):
+                wires.block(reason)
+            for reader in wires.readers:
+                for reason in _of_weights(self.finder, reader):
+                    wires.block(f"its reader {reader}: {reason}")
+
     def _read(self, writer: str, reader: str, module: nn.Module | None) -> None:
         neurons, inputs = width(self.finder.modules[writer]), width(module, incoming=True)
         if getattr(module, "groups", 1) > 1:
@@ -146,16 +155,11 @@ def wired(model: nn.Module, run: Callable[[], Any]) -> Wiring:
         writer = wiring.writer(tensor)
         if writer is not None:
             wiring[writer].block("the model gives it to the user")
-    for owner, wires in wiring.wires.items():
-        for reason in _of_its_own(model, wiring.finder, owner, wires):
-            wires.block(reason)
-        for reader in wires.readers:
-            for reason in _of_weights(model, wiring.finder, reader):
-                wires.block(f"its reader {reader}: {reason}")
+    wiring.examine()
     return wiring
 
 
-def _of_its_own(model: nn.Module, finder: LayerFinder, owner: str, wires: Wires) -> list[str]:
+def _of_its_own(finder: LayerFinder, owner: str, wires: Wires) -> list[str]:
     module = finder.modules[owner]
     reasons = [] if cuttable(module) else [f"neurons cannot be taken out of a {type(module).__name__}"]
     if wires.calls > 1:
@@ -164,10 +168,10 @@ def _of_its_own(model: nn.Module, finder: LayerFinder, owner: str, wires: Wires)
         reasons.append("its neurons read their inputs in groups")
     if not wires.readers and not wires.obstacles:
         reasons.append("nothing was seen to read it")
-    return reasons + _of_weights(model, finder, owner)
+    return reasons + _of_weights(finder, owner)
 
 
-def _of_weights(model: nn.Module, finder: LayerFinder, owner: str) -> list[str]:
+def _of_weights(finder: LayerFinder, owner: str) -> list[str]:
     module = finder.modules[owner]
     if parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
         return ["its weight is computed from others (parametrized)"]
