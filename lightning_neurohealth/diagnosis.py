@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -53,6 +54,8 @@ class Diagnosis:
         silent: dict[str, str],
     ) -> tuple[list[Finding], list[Finding]]:
         """Findings of this window, the worst first, and those of the window before that have recovered."""
+        outputs = [layer.neurons for layer in layers.values() if layer.output and layer.function.linear]
+        window.progress.guesses = tuple(math.log(max(neurons, 2)) for neurons in outputs)
         observe(self.lives, layers, numbers.layers, initial.layers, window)
         facts = {
             "initial": initial.across(),

@@ -72,6 +72,7 @@ class Progress:
         steps, losses: Points so far; once 1,024 are full, neighbours are merged.
         recent: Losses of the last window.
         start: The first 100 points, which are never merged: after a long run, merged ones would hide the start.
+        guesses: Losses of one who only guesses: the logarithm of the number of classes of each output layer.
         adversarial: True where several optimizers share the run, so that a loss that stays flat says nothing.
     """
 
@@ -79,6 +80,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
+    guesses: tuple[float, ...] = ()
     adversarial: bool = False
 
     def add(self, losses: list[float], first_step: int, stride: int) -> None:
@@ -126,7 +128,9 @@ class Progress:
         start = sorted(loss for loss in self.start[:20] if math.isfinite(loss))
         if not start or not self.recent:
             return False
-        late = sorted(self.recent[-max(5, len(self.recent) // 4) :], key=lambda loss: loss if loss == loss else math.inf)
+        late = sorted(
+            self.recent[-max(5, len(self.recent) // 4) :], key=lambda loss: loss if loss == loss else math.inf
+        )
         usual, low, high = median(start), late[len(late) // 4], start[(3 * len(start)) // 4]
         if not math.isfinite(late[len(late) // 2]):
             return True
@@ -145,8 +149,17 @@ class Progress:
 
     @property
     def learning(self) -> bool:
-        """True of a network that learns well: half of the initial loss is gone, or the loss falls fast now."""
-        return self.fall >= 0.5 or (self.fall > 0 and self.improving)
+        """True of a network that learns well: half of the loss it started with is gone, or a fifth beyond doubt (where
+        there is noise or an entropy that nothing can learn, no half can go), or the loss falls fast now.
+
+        To come down to the loss of a guess, from weights that made it larger, is not learning.
+        """
+        if any(abs(self.now - guess) <= 0.05 * guess for guess in self.guesses):
+            return False
+        if self.fall >= 0.5 or (self.fall > 0 and self.improving):
+            return True
+        since = self.since_start(0.2) if self.fall >= 0.2 else None
+        return since is not None and since.learned
 
     def since_start(self, limit: float, first: float = math.nan) -> Fall | None:
         """How the loss stands against its start; ``None`` where that cannot be told.

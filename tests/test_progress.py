@@ -87,8 +87,33 @@ def test_only_the_end_of_the_last_window_is_now() -> None:
 
 
 def test_learning_is_a_fall_by_half() -> None:
-    assert not after([2.0] * 10, [1.01] * 10).learning
-    assert after([2.0] * 10, [0.99] * 10).learning
+    assert not after([2.0] * 5, [1.01] * 5).learning
+    assert after([2.0] * 5, [0.99] * 5).learning
+
+
+def test_or_by_a_fifth_beyond_its_noise() -> None:
+    assert after([2.0, 2.1] * 10, [1.5, 1.4] * 20).learning
+    assert not after([2.0, 2.1] * 10, [1.7, 1.8] * 20).learning
+    assert not after([1.0, 4.0] * 10, [1.0, 3.0] * 20).learning
+
+
+def test_the_loss_of_a_guess_is_not_learned() -> None:
+    progress = after([9.0] * 20, [2.31, 2.29] * 20)
+    assert progress.learning
+    progress.guesses = (math.log(10),)
+    assert not progress.learning
+    progress.guesses = (math.log(100),)
+    assert progress.learning
+
+
+def test_risen_is_more_than_twice_and_beyond_noise() -> None:
+    assert after([1.0] * 20, [2.1] * 20).risen
+    assert not after([1.0] * 20, [1.9] * 20).risen
+    assert not after([1.0, 9.0] * 10, [1.0, 1.0, 9.0, 9.0, 9.0] * 4).risen
+    assert after([1.0] * 20, [math.nan] * 20).risen
+    assert not after([-1.0] * 20, [-0.5] * 20).risen
+    assert after([-1.0] * 20, [0.5] * 20).risen
+    assert not after([1.0] * 20, [9.0] * 20, adversarial=True).risen
 
 
 def test_to_come_down_from_where_the_first_steps_threw_it_is_not_learning() -> None:

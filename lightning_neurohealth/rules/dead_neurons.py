@@ -30,18 +30,21 @@ class DeadNeurons(Bands, LayerRule):
     neurons that fire on 16 % of rows, 21 % look dead over 16 rows. While the network learns well, neurons that died on
     the way count one band less, since wide ReLU layers lose a fifth of theirs in the first epoch on the way to a
     perfect fit; and those that fell on the flat side by the draw of their weights, as half of a deep layer does at
-    torch's own initialisation, are a WARNING at most. Those that a bias, weights of one sign or a norm's shift hold off
-    are not excused, nor is a layer that is dead as a whole.
+    torch's own initialisation, are a WARNING at most. Both have time to show that it learns. Those that a bias, weights
+    of one sign or a norm's shift hold off are not excused, nor is a layer that is dead as a whole.
 
     Attributes:
         rows: Rows that a neuron must have been silent for, unless a whole epoch was.
         steps: Measured steps among them: the places of one image are not independent rows.
+        patience: Training steps that a network has to show that it learns, before less than half of a layer, or what
+            the draw of the weights has turned off, is SERIOUS.
         fewest: Dead neurons from which on it is SERIOUS; fewer, in a small layer, are chance.
     """
 
     windows: int = 1
     rows: int = 1000
     steps: int = 10
+    patience: int = 100
     fewest: int = 3
     statistical = False
 
@@ -84,18 +87,22 @@ class DeadNeurons(Bands, LayerRule):
         def band(mask: Tensor) -> Severity:
             return self.severity(int(mask.sum()) / len(mask))
 
-        whole = bool(dead.all())
-        if int(dead.sum()) < self.fewest and not whole:
-            return min(band(dead), Severity.WARNING)
+        least = min(band(dead), Severity.WARNING)
+        if int(dead.sum()) < self.fewest and not dead.all():
+            return least
         # a neuron may wait for its first rare row: SERIOUS takes a second window, or an epoch
         settled = dead & ((life.windows >= 2) | (window.trained >= 1))
-        severity = max(band(settled), min(band(dead), Severity.WARNING))
-        if not window.progress.learning or whole:
-            return severity
-        drawn = dead & life.born & ~(torch.ones_like(dead) if held_off is None else held_off)
-        held = band(settled & life.born & ~drawn)
-        died = Severity(max(band(settled & ~drawn) - 1, 0))
-        return max(held, died, min(band(drawn), Severity.WARNING))
+        if dead.all():
+            return max(band(settled), least)
+        pushed = torch.ones_like(dead) if held_off is None else held_off
+        held, died = band(settled & life.born & pushed), band(settled & ~life.born)
+        if window.progress.learning:
+            drawn = min(band(dead & life.born & ~pushed), Severity.WARNING)
+            return Severity(max(held, died - 1, drawn))
+        if window.seen < self.patience:
+            half = band(settled & (pushed | ~life.born))
+            return max(held, least, half if half is Severity.CRITICAL else Severity.HEALTHY)
+        return max(band(settled), least)
 
     def _why(
         self,

@@ -18,7 +18,7 @@ class Stream:
 
     Attributes:
         names: The layers, in the order of execution.
-        scales: Activation scale of each, above 0 but for the last.
+        scales: Activation scale of each, above 0.
     """
 
     names: tuple[str, ...]
@@ -26,8 +26,8 @@ class Stream:
 
     @property
     def ratio(self) -> float:
-        """Scale of the last layer in that of the first; NaN where the first has none."""
-        return self.scales[-1] / self.scales[0] if self.scales[0] else math.nan
+        """Scale of the last layer in that of the first."""
+        return self.scales[-1] / self.scales[0]
 
     @property
     def links(self) -> Iterator[tuple[float, float]]:
@@ -38,24 +38,25 @@ class Stream:
         """Layers at the end of the stream in a row that are each ``factor`` times the one before, or more."""
         row = 0
         for before, after in self.links:
-            row = row + 1 if before > 0 and after >= factor * before else 0
+            row = row + 1 if after >= factor * before else 0
         return row
 
 
 def streams(layers: dict[str, Layer], activation_scale: dict[str, Tensor]) -> dict[str, Stream]:
     """For each hidden layer the stream that leads to it: of several layers that it reads, through the largest.
 
-    Gates are left out, since what they multiply sets the scale, and so are layers without any scale that others go on
-    from: a branch that starts at zero (a residual gamma, LoRA's B) has an honest 0.
+    Gates are left out, since what they multiply sets the scale, and so are layers whose scale is exactly 0: a branch
+    that starts at zero (a residual gamma, LoRA's B) is well, and a layer of which most neurons are dead is judged by
+    that.
     """
     scales = {
         name: float(scale)
         for name, scale in activation_scale.items()
-        if name in layers and not layers[name].output and not layers[name].gate and math.isfinite(float(scale))
+        if name in layers and not (layers[name].output or layers[name].gate) and 0 < float(scale) < math.inf
     }
     found: dict[str, Stream] = {}
     for name in sorted(scales, key=lambda name: layers[name].order):
-        before = [s for s in layers[name].sources if s in found and scales[s] > 0 and s != name]
+        before = [source for source in layers[name].sources if source in found and source != name]
         if before:
             largest = found[max(before, key=scales.__getitem__)]
             found[name] = Stream((*largest.names, name), (*largest.scales, scales[name]))

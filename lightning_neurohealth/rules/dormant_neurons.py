@@ -34,7 +34,13 @@ class DormantNeurons(Bands, LayerRule):
     critical: float = 0.50
 
     def judge(self, layer: Layer, life: Life, dormancy: Tensor) -> Verdict | None:
-        if layer.function.linear or layer.gate or layer.neurons < 4 or not bool(dormancy.isfinite().all()):
+        if (
+            layer.function.linear
+            or layer.output
+            or layer.gate
+            or layer.neurons < 4
+            or not bool(dormancy.isfinite().all())
+        ):
             return None
         typical = min(1.0, float(dormancy.quantile(0.95)))
         if typical == 0:

@@ -69,7 +69,7 @@ class ExplodingActivations(RunRule):
         return max(grown, key=lambda stream: stream.ratio, default=None)
 
     def _explodes(self, stream: Stream) -> bool:
-        return stream.scales[0] > 0 and (stream.ratio > self.serious or stream.grown(self.block) >= self.blocks)
+        return stream.ratio > self.serious or stream.grown(self.block) >= self.blocks
 
     def _over_windows(
         self, layers: dict[str, Layer], activation_scale: dict[str, Tensor], past: list[Past]

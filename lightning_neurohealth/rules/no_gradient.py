@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import RunRule, Verdict
@@ -21,6 +22,9 @@ class NoGradient(RunRule):
 
     Why it hurts: they stay as they were initialised. A parameter that no optimizer has and no gradient reaches is
     left out, as in target networks and teachers.
+
+    Not called on any of the steps: a WARNING, as of an expert to which nothing is routed. Nothing to say where all
+    gradients are 0 because the loss is: a margin that every row keeps.
 
     Remedies: look for ``detach()``, ``no_grad()``, ``.data``, integer or boolean conversions behind the layer; pass the
     parameter to the optimizer; set ``requires_grad = False`` where it is meant.
@@ -47,6 +51,7 @@ class NoGradient(RunRule):
         parameters: Parameters,
         silent: dict[str, str],
         lives: dict[str, Life],
+        layers: dict[str, Layer],
         gradient_norm: dict[str, Tensor],
         parameter_change: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
@@ -70,9 +75,13 @@ class NoGradient(RunRule):
                 faults["no optimizer"].append(name)
             elif name in still:
                 faults["never moved"].append(name)
+        if faults["no gradient"] == trainable and window.progress.now == 0:
+            return
+        uncalled = {name: reason for name, reason in silent.items() if reason == "never called"}
+        uncalled |= {name: "not called on any of these steps" for name in lives.keys() - layers.keys()}
         dead = [name for name, life in lives.items() if bool(life.silent.all()) and int(life.windows.min()) > 0]
         for fault, names in faults.items():
-            yield from self._verdicts(fault, names, trainable, silent, window, dead)
+            yield from self._verdicts(fault, names, trainable, uncalled, window, dead)
 
     def _pooled(self, windows: list[Past], measured: int) -> tuple[set[str], set[str]] | None:
         """Parameters without gradient, and those that stood still, over the last windows that hold enough steps."""
@@ -94,7 +103,7 @@ class NoGradient(RunRule):
         fault: str,
         names: list[str],
         trainable: list[str],
-        silent: dict[str, str],
+        uncalled: dict[str, str],
         window: Window,
         dead: list[str],
     ) -> Iterable[Verdict]:
@@ -106,7 +115,7 @@ class NoGradient(RunRule):
             if len(own) < len(siblings) and "weight" not in own:
                 continue  # a bias in front of a norm or a softmax has no gradient by nature
             what = f"{module}.{{{', '.join(own)}}}" if len(own) > 1 else f"{module}.{own[0]}".lstrip(".")
-            unused = silent.get(module) == "never called"
+            unused = uncalled.get(module)
             severity = Severity.CRITICAL if len(names) == len(trainable) else Severity.SERIOUS
             message, cause, remedy = {
                 "no gradient": (f"no gradient has reached {what}", *_why_none(module or what, unused, dead)),
@@ -139,10 +148,12 @@ def _epochs(window: Window) -> float:
     return window.trained * window.steps / window.seen if window.seen else 0.0
 
 
-def _why_none(place: str, unused: bool, dead: list[str]) -> tuple[str, str]:
+def _why_none(place: str, unused: str | None, dead: list[str]) -> tuple[str, str]:
     """Cause and remedy of a gradient that does not arrive."""
     if unused:
-        return "the module was never called", f"remove {place} or set requires_grad = False"
+        return f"the module was {unused}", (
+            f"remove {place} or set requires_grad = False; if something routes to it, balance the load"
+        )
     if dead:
         layers = ", ".join(dead)
         return (

@@ -85,7 +85,7 @@ def lived(layer: Layer, now: Measures, past: Sequence[Measures], born: Any, **fa
     lives: dict[str, Life] = {}
     initial = {layer.name: measures(born, layer.neurons)} if born is not None else {}
     for i, seen in enumerate([*past, now]):
-        window = by_hand.window(**{"steps": 20, "seen": 20 * (i + 1), **facts})
+        window = by_hand.window(**{**facts, "steps": 20, "seen": 20 * (i + 1)})
         observe(lives, {layer.name: layer}, {layer.name: seen}, initial, window)
     return lives[layer.name]
 
@@ -103,6 +103,7 @@ def judge(
 ) -> Verdict | None:
     """From the measures of all windows, and of the neurons that were dead at birth; if not given, of the first."""
     layer = layer or by_hand.layer()
+    facts = {"seen": 200, **facts}
     life = lived(layer, now, past, born, **facts)
     window = by_hand.window(**facts)
     return (rule or DeadNeurons()).judge(layer=layer, life=life, lives=lives or {}, window=window, **(evidence or {}))
@@ -238,6 +239,14 @@ def test_learning_excuses_those_that_the_draw_of_their_weights_turned_off() -> N
 @pytest.mark.parametrize("evidence", [bias(-20.0), reach(-0.1), {}], ids=["bias", "weights", "unknown"])
 def test_learning_does_not_excuse_those_that_something_holds_off(evidence: dict[str, Tensor]) -> None:
     assert judge(measures(60), born=60, evidence=evidence, progress=LEARNING).severity == Severity.CRITICAL
+
+
+def test_a_network_has_time_to_show_that_it_learns() -> None:
+    early = {"seen": 99, "evidence": bias(-0.3)}
+    assert judge(measures(60), born=60, **early).severity == Severity.WARNING
+    assert judge(measures(40), born=0, **early).severity == Severity.WARNING
+    assert judge(measures(60), born=0, **early).severity == Severity.CRITICAL  # half of a layer does not just die
+    assert judge(measures(40), born=40, seen=99, evidence=bias(-20.0)).severity == Severity.SERIOUS
 
 
 def test_behind_a_norm_no_draw_of_weights_turns_a_neuron_off() -> None:

@@ -103,7 +103,9 @@ def test_dead_neurons_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [by_hand.linear(), by_hand.layer(gate=True), by_hand.layer(3)], ids=["linear", "gate", "three neurons"]
+    "layer",
+    [by_hand.linear(), by_hand.layer(output=True), by_hand.layer(gate=True), by_hand.layer(3)],
+    ids=["linear", "output", "gate", "three neurons"],
 )
 def test_not_judged(layer: Any) -> None:
     assert judge(quiet(2, of=3) if layer.neurons == 3 else quiet(60), layer) is None

@@ -68,6 +68,7 @@ def judge(
     silent: Any = None,
     lives: Any = None,
     decayed: Any = (),
+    uncalled: Any = (),
     **facts: Any,
 ) -> list[Verdict]:
     parameters = by_hand.parameters("fc1", "fc2", optimized=optimized)
@@ -80,6 +81,7 @@ def judge(
             parameters=parameters,
             silent=silent or {},
             lives=lives or {},
+            layers={name: by_hand.layer(name=name) for name in lives or {} if name not in uncalled},
             gradient_norm=gradient,
             parameter_change=change,
         )
@@ -161,7 +163,13 @@ def test_pools_a_whole_epoch() -> None:
 def test_frozen_parameters_are_meant_so() -> None:
     frozen = by_hand.parameters("fc1", "fc2", frozen=("fc1",))
     verdicts = NoGradient().judge(
-        window=by_hand.window(), past=[], parameters=frozen, silent={}, lives={}, gradient_norm=numbers(**CUT)
+        window=by_hand.window(),
+        past=[],
+        parameters=frozen,
+        silent={},
+        lives={},
+        layers={},
+        gradient_norm=numbers(**CUT),
     )
     assert list(verdicts) == []
 
@@ -182,3 +190,17 @@ def test_names_the_dead_layer_behind() -> None:
     alive = Life.of(torch.ones(3, dtype=torch.bool))
     alive.observe(torch.tensor([True, True, False]), 100.0, by_hand.window())
     assert "detach()" in judge(numbers(**CUT), lives={"fc2": alive})[0].remedy
+
+
+def test_what_nothing_is_routed_to_is_a_warning() -> None:
+    expert = Life.of(torch.zeros(3, dtype=torch.bool))
+    (verdict,) = judge(numbers(**CUT), lives={"fc1": expert}, uncalled=["fc1"])
+    assert verdict.severity == Severity.WARNING
+    assert "not called on any of these steps" in verdict.cause
+    assert judge(numbers(**CUT), lives={"fc1": expert})[0].severity == Severity.SERIOUS
+
+
+def test_a_loss_of_zero_has_no_gradient() -> None:
+    nothing = by_hand.numbers(**dict.fromkeys(MOVING, 0.0))
+    assert judge(nothing, progress=by_hand.losses(*[1.0] * 20, *[0.0] * 20)) == []
+    assert len(judge(nothing, progress=by_hand.losses(*[1.0] * 20, *[0.1] * 20))) == 2
