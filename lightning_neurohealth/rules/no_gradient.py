@@ -78,7 +78,7 @@ class NoGradient(RunRule):
         if faults["no gradient"] == trainable and window.progress.now == 0:
             return
         uncalled = {name: reason for name, reason in silent.items() if reason == "never called"}
-        uncalled |= {name: "not called on any of these steps" for name in lives.keys() - layers.keys()}
+        uncalled |= dict.fromkeys(lives.keys() - layers.keys(), "not called on any of these steps")
         dead = [name for name, life in lives.items() if bool(life.silent.all()) and int(life.windows.min()) > 0]
         for fault, names in faults.items():
             yield from self._verdicts(fault, names, trainable, uncalled, window, dead)
