@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_neurohealth.callback import NeuronHealth
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.sinks import Console, Files, Loggers
+from lightning_neurohealth.sinks import Console, Files, Loggers, Page
 
 PLANTED = {"fc2": "dead_neurons", "fc3": "saturation"}
 """Layer to condition of the sick network."""
@@ -95,7 +95,7 @@ def train(sick: bool, folder: Path, epochs: int) -> Outcome:
         loggers.insert(0, TensorBoardLogger(folder, name=name, version=""))
     except ModuleNotFoundError:
         print("tensorboard is not installed: no TensorBoard run is written")
-    health = NeuronHealth(every_n_steps=1, sinks=[Console("window"), Loggers(), Files()])
+    health = NeuronHealth(every_n_steps=1, sinks=[Console("window"), Loggers(), Files(), Page()])
     trainer = Trainer(
         max_epochs=epochs,
         logger=loggers,

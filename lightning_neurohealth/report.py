@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console, RenderableType
 from torch import Tensor
 
@@ -15,7 +20,13 @@ from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measuring import Numbers
+from lightning_neurohealth.packing import replace_file
 from lightning_neurohealth.window import Window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = ["Coverage", "Finding", "LayerReport", "Report", "Severity"]
 
@@ -51,6 +62,19 @@ class LayerReport(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.measures)
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Measure to its mean over neurons, NaN where one of them is; without measures that hold no number."""
+        alike: dict[tuple[torch.Size, torch.dtype], list[str]] = {}
+        for name, values in self.measures.items():
+            if values.numel():
+                alike.setdefault((values.shape, values.dtype), []).append(name)
+        found: dict[str, float] = {}
+        for names in alike.values():  # together: one at a time takes seconds for a long run of many layers
+            rows = torch.stack([self.measures[name].flatten() for name in names]).double().mean(1)
+            found.update(zip(names, rows.tolist(), strict=True))
+        return {name: found[name] for name in self.measures if name in found}
 
 
 @dataclass(frozen=True)
@@ -93,9 +117,7 @@ class Report(Mapping[str, LayerReport]):
     @classmethod
     def from_window(cls, window: Window, numbers: Numbers, layers: Mapping[str, Layer], **rest: Any) -> Report:
         """The report of ``window``; ``rest`` are attributes as they stand above."""
-        worst: dict[str | None, Severity] = {}
-        for finding in rest["findings"]:
-            worst[finding.layer] = max(worst.get(finding.layer, Severity.HEALTHY), finding.severity)
+        worst = worst_by_layer(rest["findings"])
         return cls(
             index=window.index,
             epoch=window.epoch,
@@ -186,6 +208,83 @@ class Report(Mapping[str, LayerReport]):
             "not_judged": dict(self.not_judged),
         }
 
+    def to_json(self) -> str:
+        """This window and those before it as one JSON document, which :meth:`load` reads back.
+
+        It holds the findings and the mean of every measure of every window, and each neuron's numbers: of all measures
+        in this window, of ``on_rate``, ``saturation_rate`` and ``gradient_flow`` in those before. Numbers are packed in
+        single precision.
+        """
+        from lightning_neurohealth.archive import to_document
+
+        return json.dumps(to_document(self), allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """The last report of a run, with its predecessors, from what :meth:`save` or a run has written.
+
+        Args:
+            path: The file, or the folder of a run that has one: ``report.json``, in ``neurohealth`` or by itself.
+
+        Raises:
+            FileNotFoundError: There is no report.
+            ValueError: The file is none of ours, damaged, or of a newer version.
+        """
+        from lightning_neurohealth.archive import load
+
+        return load(Path(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write this window and those before it, in the format that the name's end says.
+
+        ``.html``: one page that explains itself and works offline (needs plotly); ``.json``: what :meth:`load` reads;
+        ``.csv``: the table of :meth:`to_frame` (needs pandas).
+
+        Raises:
+            ValueError: The name has another end.
+        """
+        end = Path(path).suffix.lower()
+        if end == ".html":
+            from lightning_neurohealth.sinks.page import html_page
+
+            text = html_page(self)
+        elif end == ".json":
+            text = self.to_json()
+        elif end == ".csv":
+            text = self.to_frame().to_csv(index=False)
+        else:
+            raise ValueError(f"save({str(path)!r}): the name must end in .html, .json or .csv")
+        replace_file(Path(path), text)
+
+    def to_frame(self) -> DataFrame:
+        """A pandas table with a row for each window so far, layer and measure: the mean over neurons.
+
+        Columns: window, epoch, step, layer, measure, value. Rows of the run as a whole have no layer; of a series, such
+        as ``train_loss``, ``value`` is the mean of its points.
+        """
+        from lightning_neurohealth.history import History
+
+        return History.of(self).frame()
+
+    def plot(self, measure: str | None = None, layer: str | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draw the windows so far with matplotlib, as torchmetrics' ``plot`` does.
+
+        Args:
+            measure: ``None`` for ``"on_rate"``.
+            layer: ``None`` for layers × windows; else neurons × windows of one layer, or a line for a measure that has
+                one number a layer.
+            ax: Where to draw; ``None`` for a figure of its own.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            KeyError: No window has such a layer or measure.
+        """
+        from lightning_neurohealth.sinks.plots import plot
+
+        return plot(self, "on_rate" if measure is None else measure, layer, ax)
+
     def __rich__(self) -> RenderableType:
         from lightning_neurohealth.table import health_table
 
@@ -201,3 +300,11 @@ class Report(Mapping[str, LayerReport]):
         console = Console(file=io.StringIO(), record=True, width=110)
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre style='line-height:1.2'>{code}</pre>")
+
+
+def worst_by_layer(findings: Iterable[Finding]) -> dict[str | None, Severity]:
+    """The worst severity on each layer that has a finding, and under ``None`` on the run."""
+    worst: dict[str | None, Severity] = {}
+    for finding in findings:
+        worst[finding.layer] = max(worst.get(finding.layer, Severity.HEALTHY), finding.severity)
+    return worst

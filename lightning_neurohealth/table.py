@@ -212,7 +212,7 @@ def _widest(cells: list[str]) -> int:
 
 def printable(name: str) -> str:
     """The name on one line, whatever characters it holds."""
-    return name if name.isprintable() else repr(name)[1:-1]
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def shorten(name: str, width: int, mark: str = "…") -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
 
@@ -27,6 +25,7 @@ class Files(Sink):
     - ``measures.csv``: a row a window, layer and measure with the mean, least and greatest of its neurons; rows of the
       run as a whole have no layer, and their ``neurons`` counts points.
     - ``health.txt``: the report of the last window.
+    - ``report.json``, when the run ends: all windows, as :meth:`Report.load` reads them.
 
     A run begins them anew.
     """
@@ -38,7 +37,8 @@ class Files(Sink):
         if place.folder is None:
             return
         place.folder.mkdir(parents=True, exist_ok=True)
-        (place.folder / "health.txt").unlink(missing_ok=True)
+        for name in ("health.txt", "report.json"):
+            (place.folder / name).unlink(missing_ok=True)
         self._write_findings(place.folder)
         with (place.folder / "measures.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerow(COLUMNS)
@@ -49,7 +49,7 @@ class Files(Sink):
             return
         with (folder / "measures.csv").open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows(rows(report))
-        _replace(folder / "health.txt", f"{report}\n")
+        replace_file(folder / "health.txt", f"{report}\n")
         self._windows.append(json.dumps(plain(report.to_dict()), allow_nan=False))
         self._pending += 1
         # The list is rewritten as a whole, so that it is valid at any time; in a long run not at every window.
@@ -57,11 +57,16 @@ class Files(Sink):
             self._write_findings(folder)
 
     def close(self, report: Report | None) -> None:
-        if self.place.folder is not None and self._pending:
-            self._write_findings(self.place.folder)
+        folder = self.place.folder
+        if folder is None:
+            return
+        if self._pending:
+            self._write_findings(folder)
+        if report is not None:
+            replace_file(folder / "report.json", report.to_json())
 
     def _write_findings(self, folder: Path) -> None:
-        _replace(folder / "findings.json", "[" + ",\n".join(self._windows) + "]\n")
+        replace_file(folder / "findings.json", "[" + ",\n".join(self._windows) + "]\n")
         self._pending = 0
 
 
@@ -75,29 +80,8 @@ def rows(report: Report) -> Iterator[tuple[object, ...]]:
         yield from ((*where, "", measure, *numbers) for numbers in _summary(values))
 
 
-def plain(value: Any) -> Any:
-    """The value as strict JSON takes it."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (str, int)):
-        return value
-    number = float(value)
-    if math.isfinite(number):
-        return number
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
-
-
 def _summary(values: Tensor) -> Iterator[tuple[str, str, str, int]]:
     if values.numel():
         values = values.double()
         low, high = values.aminmax()
         yield f"{float(values.mean()):.6g}", f"{float(low):.6g}", f"{float(high):.6g}", values.numel()
-
-
-def _replace(path: Path, text: str) -> None:
-    """All or nothing: whoever reads the file meanwhile sees the old one."""
-    beside = path.with_name(f"{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(beside, path)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lightning_neurohealth import Report
 from lightning_neurohealth.sinks import Files, Place, files
 from tests.sinks.conftest import make_finding, make_report
 
@@ -85,14 +86,28 @@ def test_health_is_the_last_report(sink):
         assert read(sink, "health.txt") == f"{report}\n"
 
 
+def test_the_end_of_a_run_leaves_what_load_reads(sink):
+    first = make_report(["fc1", "head"])
+    last = make_report(["fc1", "head"], index=1, findings=[make_finding()], previous=first, last=True)
+    for report in (first, last):
+        sink.write(report, 0)
+    assert not (sink.place.folder / "report.json").exists()
+    sink.close(last)
+    read_back = Report.load(sink.place.folder.parent)
+    assert str(read_back) == str(last)
+    assert read_back.previous.step == first.step
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_second_run_in_the_same_folder_begins_anew(sink, same):
     sink.write(make_report(findings=[make_finding()]), 0)
+    sink.close(make_report())
     again = sink if same else Files()
     again.open(sink.place)
     assert strict(read(again, "findings.json")) == []
     assert read(again, "measures.csv").splitlines() == ["window,epoch,step,layer,measure,mean,min,max,neurons"]
     assert not (again.place.folder / "health.txt").exists()
+    assert not (again.place.folder / "report.json").exists()
     again.write(make_report(index=7), 0)
     assert [window["index"] for window in strict(read(again, "findings.json"))] == [7]
 
@@ -121,7 +136,12 @@ def test_a_write_that_fails_leaves_the_old_file(sink, monkeypatch):
 def test_nothing_else_is_left(sink):
     sink.write(make_report(), 0)
     sink.close(make_report())
-    assert sorted(path.name for path in sink.place.folder.iterdir()) == ["findings.json", "health.txt", "measures.csv"]
+    assert sorted(path.name for path in sink.place.folder.iterdir()) == [
+        "findings.json",
+        "health.txt",
+        "measures.csv",
+        "report.json",
+    ]
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):

@@ -1,0 +1,166 @@
+"""Reports as one page that works offline."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable
+from functools import cache
+from html import escape
+from importlib.resources import files
+from importlib.util import find_spec
+from string import Template
+
+from lightning_neurohealth.findings import Finding, Severity
+from lightning_neurohealth.history import History
+from lightning_neurohealth.packing import plain, replace_file
+from lightning_neurohealth.report import Report
+from lightning_neurohealth.sinks.base import Place, Sink
+from lightning_neurohealth.sinks.page_data import page_data, shown_windows
+from lightning_neurohealth.table import printable, reasons
+
+NAME = "report.html"
+FULL = 12
+MISSED = 200
+MISSING = "NeuronHealth: report.html needs plotly and is not written: pip install 'lightning-neurohealth[page]'"
+SIGNS = {Severity.HEALTHY: "✓", Severity.WARNING: "●", Severity.SERIOUS: "▲", Severity.CRITICAL: "✖"}
+
+
+class Page(Sink):
+    """Writes ``report.html`` into the folder ``neurohealth`` of the trainer's log directory when the run ends: one file
+    with everything in it, to be opened in a browser. Without plotly it says so, once, and writes nothing.
+    """
+
+    def open(self, place: Place) -> None:
+        super().open(place)
+        if place.folder is not None:
+            (place.folder / NAME).unlink(missing_ok=True)
+
+    def write(self, report: Report, step: int) -> None:
+        """Nothing yet: the page holds all windows."""
+
+    def close(self, report: Report | None) -> None:
+        folder = self.place.folder
+        if folder is None or report is None:
+            return
+        if find_spec("plotly") is None:
+            self.place.echo(MISSING)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / NAME, html_page(report))
+
+
+def html_page(report: Report) -> str:
+    """The page of a report and of those before it; under 5 MB for 200 layers × 100 windows.
+
+    Raises:
+        ModuleNotFoundError: plotly is not installed.
+    """
+    history = shown_windows(report)
+    data = json.dumps(plain(page_data(history)), allow_nan=False, separators=(",", ":"))
+    return Template(_web("page.html")).substitute(
+        style=_web("page.css"),
+        script=_web("page.js"),
+        library=_library(),
+        data=_packed(data.encode("utf-8", "backslashreplace")),
+        severity=report.severity.name.lower(),
+        verdict=_verdict(report),
+        findings=_findings(report, list(history.layers)),
+        gone=_gone(History.of(report)),
+        coverage=_coverage(report),
+    )
+
+
+def _verdict(report: Report) -> str:
+    number = len(report.findings)
+    found = f"{number} finding{'s' if number != 1 else ''}, the worst {report.severity.name}" if number else "healthy"
+    windows = f"{report.index + 1} window{'s' if report.index else ''}"
+    last = f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
+    return (
+        f'<p class="verdict"><span class="sign" aria-hidden="true">{SIGNS[report.severity]}</span> {found}</p>'
+        f'<p class="score"><b>{report.score:.2f}</b> score, from 0 (every layer critical) to 1 (nothing found)</p>'
+        f'<p class="dim">{len(report.layers)} layers, {windows}; the last one: {last}</p>'
+    )
+
+
+def _findings(report: Report, layers: list[str]) -> str:
+    if not report.findings:
+        return "<p>Nothing was found in the last window.</p>"
+    places = {name: place for place, name in enumerate(layers)}
+    items = [_finding(finding, places) for finding in report.findings]
+    more = f"<details><summary>{len(items) - FULL} more</summary><ol>{_joined(items[FULL:])}</ol></details>"
+    return f"<ol>{_joined(items[:FULL])}</ol>" + (more if len(items) > FULL else "")
+
+
+def _finding(finding: Finding, places: dict[str, int]) -> str:
+    where = _text(finding.where)
+    if finding.layer in places:
+        where = f'<button type="button" class="go" data-layer="{places[finding.layer]}">{where}</button>'
+    epoch, step = finding.since
+    why = _joined(
+        f"<dt>{word}</dt><dd>{_text(text)}</dd>"
+        for word, text in (("What", finding.message), *((word.capitalize(), text) for word, text in reasons(finding)))
+    )
+    return (
+        f'<li class="finding {finding.severity.name.lower()}"><h3>{_sign(finding.severity)} '
+        f"{_text(finding.condition.replace('_', ' '))} in {where}</h3>"
+        f'<p class="dim">since epoch {epoch}, step {step}</p><dl>{why}</dl></li>'
+    )
+
+
+def _gone(history: History) -> str:
+    """What was found in an earlier window and is not in the last."""
+    seen: dict[tuple[str, str], tuple[Severity, int, int]] = {}
+    for report in history.reports:
+        for finding in report.findings:
+            worst, first, _ = seen.get((finding.condition, finding.where), (finding.severity, report.step, 0))
+            seen[finding.condition, finding.where] = max(worst, finding.severity), first, report.step
+    for finding in history.last.findings:
+        seen.pop((finding.condition, finding.where), None)
+    items = _joined(
+        f"<li>{_sign(worst)} {_text(condition.replace('_', ' '))} in {_text(where)}, steps {first} to {last}</li>"
+        for (condition, where), (worst, first, last) in list(seen.items())[:MISSED]
+    )
+    return f"<details><summary>{len(seen)} found earlier and gone</summary><ul>{items}</ul></details>" if seen else ""
+
+
+def _coverage(report: Report) -> str:
+    seen = report.coverage
+    lines = [f"<p>{len(seen.watched)} layers are watched; they hold {seen.parameters:.0%} of the parameters.</p>"]
+    for title, reasons_ in (("not watched", seen.missed), ("rules that could not judge", report.not_judged)):
+        rows = _joined(
+            f"<dt>{_text(name or 'the model itself')}</dt><dd>{_text(why)}</dd>"
+            for name, why in list(reasons_.items())[:MISSED]
+        )
+        if rows:
+            lines.append(f"<details><summary>{len(reasons_)} {title}</summary><dl>{rows}</dl></details>")
+    return "".join(lines)
+
+
+def _sign(severity: Severity) -> str:
+    return f'<span class="sign" aria-hidden="true">{SIGNS[severity]}</span> {severity.name}'
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "".join(parts)
+
+
+def _web(name: str) -> str:
+    return files("lightning_neurohealth.sinks").joinpath("web", name).read_text(encoding="utf-8")
+
+
+@cache
+def _library() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return _packed(get_plotlyjs().encode())
+
+
+def _packed(data: bytes) -> str:
+    """As base64, in which nothing can end the element that holds it."""
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")

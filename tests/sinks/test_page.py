@@ -1,0 +1,360 @@
+"""The page: what is in it, and what a browser makes of it."""
+
+import base64
+import gzip
+import json
+import math
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from lightning_neurohealth.report import LayerReport
+from lightning_neurohealth.sinks import Page, Place, page_data
+from lightning_neurohealth.sinks.page import html_page
+from tests.sinks.browser import browser, dark, errors, resize
+from tests.sinks.conftest import make_finding, make_report
+
+EVIL = "<script>alert(1)</script>\"'&lt;${x}\n🎉"
+LONG = "block." + "n" * 194
+NAMES = ["fc1", EVIL, LONG, "head"]
+
+
+def chain(windows=4, names=NAMES):
+    """Neuron 1 falls silent in window 1 and fires again in window 3; the second layer is sick from window 1 on."""
+    report = None
+    for index in range(windows):
+        found = [make_finding(names[1], severity=3, neurons=(0,))] if index else []
+        found += [make_finding("fc1", "saturation", 1)] if index == 1 else []
+        found += [make_finding(None, "plateau", 2, value=math.nan)] if index >= 2 else []
+        silent = 0.0 if index in (1, 2) else 0.25
+        measures = {
+            "on_rate": torch.tensor([0.0, silent, 0.5, 1.0]),
+            "slope": torch.full((4,), math.nan),
+            "gradient_flow": torch.tensor([math.inf, 1e-9, 1.0, 100.0]),
+            "activation_scale": torch.tensor(0.0),
+        }
+        run = {"train_loss": torch.linspace(2, 1, 40), "validation_loss": torch.tensor([1.5])}
+        report = make_report(
+            names, found, index=index, previous=report, measures=measures, run=run, missed=[EVIL], last=index == 3
+        )
+    return report
+
+
+class Elements(HTMLParser):
+    """The tags of a page, and the text outside scripts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [("", {})], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data if self.tags[-1][0] not in ("script", "style") else ""
+
+
+def data_of(page):
+    packed = re.search(r'id="data">([A-Za-z0-9+/=]*)</script>', page)[1]
+    return json.loads(gzip.decompress(base64.b64decode(packed)), parse_constant=pytest.fail)
+
+
+# What is in it
+
+
+def test_says_the_verdict_first():
+    text = " ".join(Elements(html_page(chain())).text.split())
+    assert "2 findings, the worst CRITICAL" in text
+    assert text.index("the worst CRITICAL") < text.index("CRITICAL dead neurons") < text.index("SERIOUS plateau in run")
+    for said in ("lower the learning rate or warm it up", "1 found earlier and gone", "never called", "hold 50% of"):
+        assert said in text
+    assert "WARNING saturation in fc1, steps 80 to 80" in text
+
+
+def test_is_whole_in_itself():
+    for tag, attributes in Elements(html_page(chain())).tags:
+        assert tag not in ("iframe", "img", "object", "embed")
+        assert not attributes.get("src")
+        assert attributes.get("href", "#").startswith(("#", "data:,"))
+
+
+def test_names_are_text():
+    page = html_page(chain())
+    assert sum(tag == "script" for tag, _ in Elements(page).tags) == 3
+    assert "alert(1)</script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert data_of(page)["layers"][1]["name"] == EVIL.replace("\n", "\\n")
+
+
+def test_numbers_are_those_of_the_reports():
+    data = data_of(html_page(chain()))
+    assert data["measures"]["on_rate"]["means"] == [
+        [pytest.approx(m, rel=5e-3)] * 4 for m in (0.438, 0.375, 0.375, 0.438)
+    ]
+    assert data["measures"]["slope"]["means"] == [["NaN"] * 4] * 4
+    assert data["measures"]["gradient_flow"]["means"] == [["Infinity"] * 4] * 4
+    neurons = data["neurons"]["0"]
+    assert neurons["measures"]["on_rate"] == {
+        "windows": [0, 1, 2, 3],
+        "values": [[0.0] * 4, [0.25, 0.0, 0.0, 0.25], [0.5] * 4, [1.0] * 4],
+    }
+    assert neurons["turns"] == [1, 1, 1]
+    assert data["marks"] == [[0, 1, 1, 1], [1, 3, 1, 3]]
+    assert data["run"] == [[2, "plateau", 80, 160]]
+    assert len(data["loss"]["training"]) == 160
+    assert data["loss"]["training"][0] == [0.5, 2.0]
+    assert data["loss"]["validation"] == [[40, 1.5], [80, 1.5], [120, 1.5], [160, 1.5]]
+
+
+def test_of_wide_layers_the_silent_neurons_are_shown(monkeypatch):
+    monkeypatch.setattr(page_data, "NEURONS", 0)
+    rates = torch.ones(64)
+    rates[[5, 50]] = 0
+    layer = LayerReport("fc1", 64, {"on_rate": rates}, function="relu")
+    data = data_of(html_page(replace(make_report(["fc1"]), layers={"fc1": layer})))
+    assert data["neurons"]["0"]["shown"] == [0, 5, 50, 63]
+    assert data["neurons"]["0"]["measures"]["on_rate"]["values"] == [[1], [0], [0], [1]]
+    assert data["neurons"]["0"]["turns"] == [2, 0, 0]
+
+
+def test_many_findings_are_folded():
+    names = [f"b{i}" for i in range(40)]
+    page = Elements(html_page(make_report(names, [make_finding(name) for name in names])))
+    assert "28 more" in page.text
+    assert sum(attributes.get("class") == "go" for _, attributes in page.tags) == 40
+
+
+@pytest.mark.parametrize(
+    "report", [make_report([]), make_report(["fc1"], run={}), make_report(measures={"x": torch.zeros(0)})]
+)
+def test_little_is_enough(report):
+    assert "healthy" in html_page(report)
+
+
+def random_run(layers, windows, neurons):
+    names = [f"encoder.layers.{i}.linear" for i in range(layers)]
+    single = [f"m{i}" for i in range(12)]
+    report = None
+    for index in range(windows):
+        numbers = torch.rand(layers, len(single))
+        made = {
+            name: LayerReport(
+                name,
+                neurons,
+                {
+                    "on_rate": torch.rand(neurons),
+                    "gradient_flow": torch.rand(neurons),
+                    **dict(zip(single, row, strict=True)),
+                },
+            )
+            for name, row in zip(names, numbers, strict=True)
+        }
+        report = replace(make_report([], index=index, previous=report), layers=made)
+    return report
+
+
+def test_is_small_where_the_run_is_large():
+    assert len(html_page(random_run(200, 100, 64))) < 5_000_000
+
+
+def test_there_are_fewer_windows_where_there_are_very_many_layers(monkeypatch):
+    monkeypatch.setattr(page_data, "MEANS", 14 * 200 * 10)  # measures, layers, windows
+    data = data_of(html_page(random_run(200, 30, 2)))
+    assert len(data["windows"]) == 10
+    assert len(data["layers"]) == 200
+
+
+# As a sink
+
+
+def test_is_written_when_the_run_ends(tmp_path):
+    sink = Page()
+    (tmp_path / "report.html").write_text("of the run before")
+    sink.open(Place(folder=tmp_path))
+    sink.write(chain(1), 0)
+    assert list(tmp_path.iterdir()) == []
+    sink.close(chain())
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_page(chain())
+
+
+def test_without_windows_or_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sink = Page()
+    sink.open(Place(folder=None))
+    sink.close(chain(1))
+    sink.open(Place(folder=tmp_path))
+    sink.close(None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_plotly_one_line_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    said = []
+    sink = Page()
+    sink.open(Place(folder=tmp_path, echo=said.append))
+    sink.close(chain(1))
+    assert said == [
+        "NeuronHealth: report.html needs plotly and is not written: pip install 'lightning-neurohealth[page]'"
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    chain().save(file)
+    with browser() as driver:
+        resize(driver, 1280)
+        driver.get(file.as_uri())
+        wait(driver, "return document.body.dataset.ready === 'yes'")
+        yield driver
+
+
+def wait(driver, script, seconds=20):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, seconds, poll_frequency=0.05).until(lambda d: d.execute_script(script))
+
+
+@pytest.fixture
+def page(opened):
+    opened.refresh()
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    yield opened
+    assert errors(opened) == []
+
+
+def change(driver, element, value):
+    script = "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+    script += "e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change'));"
+    driver.execute_script(script, element, value)
+
+
+def heat(driver, chart="heatmap"):
+    return driver.execute_script("return document.getElementById(arguments[0]).data[0].z", chart)
+
+
+def labels(driver):
+    return driver.execute_script(
+        "return [...document.querySelectorAll('#heatmap .ytick text')].map((t) => t.textContent)"
+    )
+
+
+def text(driver, element):
+    return driver.execute_script("return document.getElementById(arguments[0]).textContent", element)
+
+
+def test_browser_draws_every_chart(page):
+    drawn = page.execute_script("return [...document.querySelectorAll('.js-plotly-plot')].map((chart) => chart.id)")
+    assert drawn == ["heatmap", "neurons", "scale", "gradient", "loss"]
+    assert labels(page) == ["fc1", "<script>ale…1)</script>\"'&lt;${x}\\n🎉", "b." + "n" * 9 + "…" + "n" * 24, "head"]
+    assert text(page, "trouble") == ""
+
+
+def test_browser_switches_measures(page):
+    assert heat(page)[0] == [pytest.approx(m, rel=5e-3) for m in (0.438, 0.375, 0.375, 0.438)]
+    assert "P(a > 0)" in text(page, "about")
+    change(page, "measure", "zero_rate")
+    assert heat(page)[0] == [pytest.approx(0.5625, rel=5e-3)] * 4
+    change(page, "measure", "slope")
+    assert heat(page) == [[None] * 4] * 4
+
+
+def test_browser_filters_layers(page):
+    change(page, "search", "BLOCK")
+    assert len(heat(page)) == 1
+    assert text(page, "count") == "1 of 4 layers"
+    change(page, "search", "no such layer")
+    assert text(page, "count") == "0 of 4 layers"
+    change(page, "search", "")
+    page.find_element("id", "sick").click()
+    assert text(page, "count") == "2 of 4 layers"
+
+
+def test_browser_leads_from_a_finding_to_its_layer(page):
+    change(page, "which", "0")
+    page.find_element("css selector", "button.go").click()
+    assert page.execute_script("return document.activeElement.id") == "which"
+    assert page.find_element("id", "which").get_attribute("value") == "1"
+    assert "dead neurons" in text(page, "facts")
+
+
+def test_browser_leads_from_a_row_to_its_layer(page):
+    from selenium.webdriver import ActionChains
+
+    tick = page.find_elements("css selector", "#heatmap .ytick text")[2]
+    chart = page.find_element("css selector", "#heatmap .nsewdrag")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
+    middle = tick.rect["y"] + tick.rect["height"] / 2 - chart.rect["y"] - chart.rect["height"] / 2
+    ActionChains(page).move_to_element_with_offset(chart, 40, int(middle)).pause(0.2).click().perform()
+    wait(page, "return document.getElementById('which').value === '2'", 3)
+    hover = page.execute_script(
+        "return [...document.querySelectorAll('#heatmap .hovertext')].map((t) => t.textContent)"
+    )
+    assert hover == [] or "on_rate: 3" in hover[0]
+
+
+def test_browser_shows_deaths_and_revivals(page):
+    change(page, "which", "0")
+    assert heat(page, "neurons")[1] == [0.25, 0, 0, 0.25]
+    assert "1 never fired in the last window; once a neuron fell silent (▼), once one fired again (▲)" in text(
+        page, "silence"
+    )
+    marks = page.execute_script(
+        "return document.getElementById('neurons').data.slice(1).map((t) => [t.name, t.x, t.y])"
+    )
+    assert marks == [["died", [1], [1]], ["revived", [3], [1]]]
+    change(page, "of-neurons", "gradient_flow")
+    assert heat(page, "neurons")[3] == [2] * 4  # its logarithm
+    assert heat(page, "neurons")[0] == [None] * 4
+
+
+def test_browser_works_with_the_keyboard(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.find_element("id", "measure").send_keys("slo")
+    assert page.find_element("id", "measure").get_attribute("value") == "slope"
+    go = page.find_element("css selector", "button.go")
+    go.send_keys(Keys.ENTER)
+    assert page.find_element("id", "which").get_attribute("value") == "1"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("at_night", [False, True])
+def test_browser_fits_any_screen(page, width, at_night):
+    resize(page, width)
+    dark(page, at_night)
+    page.refresh()
+    wait(page, "return document.body.dataset.ready === 'yes'")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    inks = page.execute_script(
+        "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor].map("
+        "(c) => c.match(/\\d+/g).slice(0, 3).map(Number).reduce((a, b) => a + b))"
+    )
+    assert (inks[0] > inks[1]) == at_night
+    assert abs(inks[0] - inks[1]) > 500
+
+
+def test_browser_follows_a_change_of_light(page):
+    dark(page, False)
+    page.refresh()
+    wait(page, "return document.body.dataset.ready === 'yes'")
+    before = page.execute_script("return document.getElementById('loss').layout.font.color")
+    dark(page, True)
+    wait(page, f"return document.getElementById('loss').layout.font.color !== '{before}'")
+
+
+def test_browser_shows_a_report_without_layers(opened, tmp_path):
+    make_report([]).save(tmp_path / "empty.html")
+    opened.get((tmp_path / "empty.html").as_uri())
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    assert errors(opened) == []
+    opened.back()

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.collections import PathCollection
+
+from tests.sinks.conftest import make_finding, make_report
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    pyplot.switch_backend("agg")
+    yield
+    pyplot.close("all")
+
+
+def chain(windows=3, **more):
+    report = None
+    for index in range(windows):
+        found = [make_finding("fc2", severity=3)] if index else []
+        measures = {"on_rate": torch.tensor([0.0, 0.25, 0.5, index / 4]), **more}
+        report = make_report(findings=found, index=index, previous=report, measures=measures)
+    return report
+
+
+def image(ax):
+    return ax.images[0].get_array()
+
+
+def test_layers_by_windows():
+    figure, ax = chain().plot()
+    assert ax.figure is figure
+    expected = [(0.75 + index / 4) / 4 for index in range(3)]
+    assert image(ax).tolist() == [pytest.approx(expected)] * 3
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fc1", "fc2", "head"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["40", "80", "120"]
+    (marks,) = [c for c in ax.collections if isinstance(c, PathCollection)]
+    assert marks.get_offsets().tolist() == [[1, 1], [2, 1]]
+    assert marks.get_label() == "CRITICAL"
+
+
+def test_shares_have_the_same_colours_in_every_picture():
+    assert chain().plot("on_rate")[1].images[0].get_clim() == (0, 1)
+    low, high = chain().plot("activation_std")[1].images[0].get_clim()
+    assert 1 < low <= 1.5 <= high < 2
+
+
+def test_neurons_by_windows():
+    ax = chain().plot("on_rate", layer="fc1")[1]
+    assert image(ax).tolist() == [[0, 0, 0], [0.25] * 3, [0.5] * 3, [0, 0.25, 0.5]]
+
+
+def test_one_number_a_layer_is_a_line():
+    ax = chain().plot("gradient_rms", layer="fc1")[1]
+    assert not ax.images
+    assert ax.lines[0].get_xydata().tolist() == [pytest.approx([x, 0.031]) for x in (40, 80, 120)]
+
+
+def test_draws_where_it_is_told():
+    figure, (left, right) = pyplot.subplots(1, 2)
+    assert chain().plot(ax=right) == (figure, right)
+    assert not left.images
+    assert right.images
+
+
+def test_what_is_not_finite_is_left_blank():
+    ax = chain(dormancy=torch.tensor([math.inf, 1, 2, 3])).plot("dormancy")[1]
+    assert image(ax).mask.all()
+    pyplot.gcf().canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("on_rte",), "no measure is called 'on_rte'; did you mean on_rate"),
+        (("on_rate", "fc3"), "no layer is called 'fc3'; did you mean fc2 or fc1"),
+        (("xyz",), "there are activation_std, gradient_rms, on_rate, zero_rate"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_near_ones(asked, said):
+    with pytest.raises(KeyError, match=said):
+        chain().plot(*asked)
+
+
+def test_any_name_can_be_drawn():
+    name = "$x_1$ [b]<i>äж🎉" + "n" * 200
+    figure, _ = make_report([name, "head"], [make_finding(name)]).plot()
+    figure.canvas.draw()
