@@ -29,6 +29,9 @@ VALIDATION_LOSS = re.compile(
 )
 """Names under which people log the loss of their validation."""
 
+CHECKPOINT_KEY = "neurohealth"
+"""Where a checkpoint keeps our states, one for each callback of ours in the Trainer: two may have equal settings."""
+
 Event = TypeVar("Event", bound=Callable[..., None])
 
 
@@ -100,6 +103,8 @@ class NeuronHealth(Callback):
         self._open_sinks: list[Sink] = []
         self._global_step = self._epoch = 0
         self._backward_seen = False
+        self._state: dict[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None
 
     @property
     def report(self) -> Report | None:
@@ -108,6 +113,11 @@ class NeuronHealth(Callback):
 
     # The run
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._loaded = None  # what another run has loaded
+        if stage == "fit":
+            self._state = None
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(None)
         # under DDP the wrapper calls the root for training_step, with the batch
@@ -115,13 +125,14 @@ class NeuronHealth(Callback):
         monitor.progress.adversarial = len(trainer.optimizers) > 1
         monitor.parameters.know_optimizers(trainer.optimizers)
         self._monitor, self.reports = monitor, monitor.reports
-        self._global_step = trainer.global_step
         self._backward_seen = False
         monitor.taps.backward = not pl_module.automatic_optimization
+        self._resume()
         self._open(trainer)
 
     @guarded
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._global_step = trainer.global_step
         length = trainer.num_training_batches
         if self._monitor is not None and math.isfinite(length) and length:
             self._monitor.epoch_steps = max(1, math.ceil(length / trainer.accumulate_grad_batches))
@@ -206,26 +217,68 @@ class NeuronHealth(Callback):
         if self._monitor is not None:
             if self._monitor.window_steps:
                 self._close(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped - 1, last=True)
+            self._state = self._monitor.state_dict(ended=True)
             self._finish(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._monitor is not None:
             self._monitor.abandon()
-            if trainer.world_size == 1:  # other ranks may be gone, and would be waited for
-                self._quietly(self._close, trainer, trainer.fit_loop.epoch_loop._batches_that_stepped, True, False)
+            step = trainer.fit_loop.epoch_loop._batches_that_stepped
+            self._quietly(self._close, trainer, step, True, False, True)
+            self._quietly(self._keep_state)
             self._finish(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._finish(trainer)
 
+    # Checkpoints
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the state of the middle of the window; all ranks must save at the same step, as Lightning asks anyway."""
+        state = self._state
+        if self._monitor is not None:
+            try:
+                state = self._monitor.state_dict(alone=trainer.interrupted)
+            except Exception as error:
+                warnings.warn(f"NeuronHealth is not in this checkpoint: {error!r}", RuntimeWarning, stacklevel=2)
+        if state is not None:
+            checkpoint.setdefault(CHECKPOINT_KEY, {})[self._place(trainer)] = state
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded = checkpoint.get(CHECKPOINT_KEY, {}).get(self._place(trainer))
+        self._resume()  # of some strategies the checkpoint comes after on_fit_start
+
+    def _resume(self) -> None:
+        if self._monitor is None or self._loaded is None:
+            return
+        loaded, self._loaded = self._loaded, None
+        try:
+            self._monitor.load_state_dict(loaded)
+        except Exception as error:
+            warnings.warn(
+                f"NeuronHealth begins anew: its part of the checkpoint cannot be read: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _place(self, trainer: Trainer) -> str:
+        ours = [callback for callback in getattr(trainer, "callbacks", ()) if isinstance(callback, NeuronHealth)]
+        return str(next((place for place, callback in enumerate(ours) if callback is self), 0))
+
+    def _keep_state(self) -> None:
+        if self._monitor is not None:
+            self._state = self._monitor.state_dict(alone=True)
+
     # How
 
-    def _close(self, trainer: Trainer, log_step: int, last: bool, act: bool = True) -> None:
+    def _close(self, trainer: Trainer, log_step: int, last: bool, act: bool = True, alone: bool = False) -> None:
         monitor = self._monitor
         if monitor is None:
             return
         before = monitor.report
-        report = monitor.close(self._epoch, trainer.global_step, learning_rate=_learning_rate(trainer), last=last)
+        report = monitor.close(
+            self._epoch, trainer.global_step, learning_rate=_learning_rate(trainer), last=last, alone=alone
+        )
         if report is None:
             return
         trainer.callback_metrics.update(

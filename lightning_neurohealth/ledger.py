@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
-from lightning_neurohealth.merging import KINDS, Merger
-from lightning_neurohealth.shelf import Book, Shelf, empty
+from lightning_neurohealth.merging import KINDS, Merged, Merger
+from lightning_neurohealth.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
 from lightning_neurohealth.statistics.series import Series
@@ -120,7 +120,7 @@ class Ledger(Shelf):
     # Windows
 
     def merged(
-        self, note: Any = None, sums: Sequence[float] = ()
+        self, note: Any = None, sums: Sequence[float] = (), alone: bool = False
     ) -> tuple[dict[Subject, Book], dict[Subject, Book] | None]:
         """Copies of all statistics on the host, merged over ranks: at most one collective of each kind.
 
@@ -130,12 +130,30 @@ class Ledger(Shelf):
         Args:
             note: What this rank has to say beside its layers, in plain containers; those of all are in ``notes`` then.
             sums: Numbers to sum over ranks in the same collective.
+            alone: True if other ranks do not take part, because they may be gone.
         """
-        merged = self._merger.merge(note, sums, first=self.first_owed)
+        merged = self._merger.merge(note, sums, first=self.first_owed, alone=alone)
         self.sums = merged.sums
         firsts = self._merger.twins(merged.first, keep=False) if self.first_owed else None
         self.first, self.first_owed = {}, False
         return self._merger.twins(merged.now), firsts
+
+    def together(self, note: Any = None, alone: bool = False) -> Merged:
+        """The states of all ranks, in the middle of a window, which goes on; all ranks must call it at the same step.
+
+        With ``alone``, other ranks do not take part, and what they have seen is missing.
+        """
+        return self._merger.merge(note, first=self.first_owed, alone=alone)
+
+    def at_start(self) -> Merged:
+        """The states of all ranks as the last call of ``merged`` and ``reset`` have left them, without a collective."""
+        now: dict[Statistic, States] = {}
+        for mine, twin in self._merger.pairs():
+            lasting = (
+                {} if mine.decay is None else {name: getattr(twin, name) for name in mine.kinds.keys() - mine.steady}
+            )
+            now[mine] = {name: getattr(mine, name) for name in mine.kinds} | lasting
+        return Merged(now)
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,12 @@ class Merger:
                         setattr(twin, counter, getattr(statistic, counter))
             twins[subject] = known
         return twins
+
+    def pairs(self) -> Iterator[tuple[Statistic, Statistic]]:
+        """Each agreed statistic with its twin of the last merging."""
+        for subject in self.shelf.agreed:
+            for signal, statistics in self.shelf.of(subject).items():
+                yield from zip(statistics, self._twins[subject][signal], strict=True)
 
     def _reduce(
         self, subjects: Iterable[Subject], sums: list[float], merged: Merged, first: bool, alone: bool

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_neurohealth import ranks, restart
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
@@ -37,6 +38,7 @@ FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
 HALVES = (torch.float16, torch.bfloat16)
 NO_ROWS = "has seen no rows"
+ALONE = "the run broke off: what other ranks have seen since the last report is missing"
 
 
 class Monitor:
@@ -100,7 +102,7 @@ class Monitor:
         self.run = Run(self.parameters.device)
         self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
         check_watchable(model, self.finder)
-        self.ledger = Ledger(settings.chosen_measures.values())
+        self.begin_ledger()
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
         self.taps = Taps(model, self.finder, self, hook_root)
         self.taps.failure = self._failed
@@ -116,9 +118,14 @@ class Monitor:
         self._overflow = False
         self._first_kept = False
         self._failed_measures: dict[str, str] = {}
-        self.ledger.open(self.run, "run")
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
+        self.parameter_taps.strangers = self._strangers
         self.taps.attach()
+
+    def begin_ledger(self) -> None:
+        """Forget all that was counted."""
+        self.ledger = Ledger(self.settings.chosen_measures.values())
+        self.ledger.open(self.run, "run")
 
     @property
     def report(self) -> Report | None:
@@ -238,17 +245,24 @@ class Monitor:
         return self.steps - self._window_start
 
     def close(
-        self, epoch: int = 0, step: int | None = None, *, learning_rate: float = float("nan"), last: bool = False
+        self,
+        epoch: int = 0,
+        step: int | None = None,
+        *,
+        learning_rate: float = float("nan"),
+        last: bool = False,
+        alone: bool = False,
     ) -> Report | None:
         """Close the window and report; all ranks must call it at the same step.
 
-        Gives ``None`` if no step of the window was measured, and lets the window go on.
+        Gives ``None`` if no step of the window was measured, and lets the window go on. With ``alone``, other ranks do
+        not take part, because they may be gone; the coverage says that what they have seen is missing.
         """
         if not self._measured:
             return None
         self._guarded(self._read_parameters)
         self.ledger.open(self.parameters, "parameters")  # on a rank that failed early too
-        twins, initial = self.ledger.merged(note_of(self.finder, self.taps.called, self.failure))
+        twins, initial = self.ledger.merged(note_of(self.finder, self.taps.called, self.failure), alone=alone)
         window = Window(
             index=self._index,
             epoch=epoch,
@@ -271,6 +285,7 @@ class Monitor:
         if initial is not None:
             self.initial = self._measure(initial, layers)
         silent = silent_everywhere(self.ledger.notes, known)
+        missing = {**self._failed_measures, **({"*": ALONE} if alone and ranks.world_size() > 1 else {})}
         findings, recovered = self.diagnosis.judge(window, numbers, self.initial, layers, self.parameters, silent)
         report = Report.from_window(
             window,
@@ -278,7 +293,7 @@ class Monitor:
             layers,
             findings=findings,
             recovered=recovered,
-            coverage=coverage_of(known, self.ledger.notes, self.parameters, {**without_rows, **self._failed_measures}),
+            coverage=coverage_of(known, self.ledger.notes, self.parameters, {**without_rows, **missing}),
             not_judged=dict(self.diagnosis.not_judged),
             previous=self.report,
         )
@@ -287,6 +302,34 @@ class Monitor:
         self._index += 1
         self.reports.append(report)
         return report
+
+    def state_dict(self, alone: bool = False, ended: bool = False) -> dict[str, Any]:
+        """All that later reports depend on, in tensors and plain containers, between two steps.
+
+        With several ranks every one must call it at the same step: sums are merged, and only one takes them up again.
+
+        Args:
+            alone: True if other ranks do not take part, because they may be gone; what they have seen is missing.
+            ended: True if a window has just closed and nothing came since; then nobody waits for others.
+        """
+        if not self._measuring:
+            self._guarded(self._settle)
+        note = note_of(self.finder, self.taps.called, self.failure)
+        if ended and not alone and ranks.world_size() > 1:
+            return restart.state_of(self, self.ledger.at_start())
+        return restart.state_of(self, self.ledger.together(note, alone))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, before the first step. What does not fit the model or the settings is named in a warning.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError, ImportError: It is no state that this version has written.
+        """
+        restart.restore(self, state)
+
+    def _settle(self) -> None:
+        self.parameter_taps.after_update()
+        self.ledger.commit()
 
     def remove(self) -> None:
         """Take all hooks off; may be called more than once."""
@@ -305,6 +348,9 @@ class Monitor:
         numbers = measure_all(self.settings.chosen_measures.values(), books, known, self.parameters, self.run)
         self._failed_measures.update(numbers.failed)
         return numbers
+
+    def _strangers(self) -> list[Layer]:
+        return self.ledger.strangers()
 
     def _stride(self) -> int:
         losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))

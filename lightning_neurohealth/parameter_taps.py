@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -23,6 +25,7 @@ class ParameterTaps:
 
     Attributes:
         wanted: The signals that some measure needs.
+        strangers: Gives layers that only other ranks, or an earlier run, have seen: their weights are here too.
         scale: What the gradients of parameters are still multiplied with when they are read.
     """
 
@@ -31,6 +34,7 @@ class ParameterTaps:
     ) -> None:
         self.parameters, self.run, self.finder, self.receiver, self.wanted = parameters, run, finder, receiver, wanted
         self._index = {name: i for i, name in enumerate(parameters.names)}
+        self.strangers: Callable[[], list[Layer]] = list
         self.scale: Tensor | float = 1.0
         self._norms: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
@@ -127,12 +131,12 @@ class ParameterTaps:
             for layer, norms in self._outgoing_norms().items():
                 self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1))
         if Signal.BIAS in self.wanted:
-            for layer in self.finder.ordered():
+            for layer in self._layers():
                 bias = self._bias(layer)
                 if bias is not None:
                     self.receiver.take(layer, Signal.BIAS, bias.detach().reshape(1, -1, 1))
         if Signal.SLOPE_PARAMETER in self.wanted:
-            for layer in self.finder.ordered():
+            for layer in self._layers():
                 slopes = getattr(self.finder.modules.get(layer.activation or ""), "weight", None)
                 if layer.function.name == "prelu" and isinstance(slopes, nn.Parameter):
                     self.receiver.take(layer, Signal.SLOPE_PARAMETER, slopes.detach().reshape(1, 1, -1))
@@ -158,9 +162,12 @@ class ParameterTaps:
             return None
         return bias
 
+    def _layers(self) -> list[Layer]:
+        return [*self.finder.ordered(), *self.strangers()]
+
     def _weight_tensors(self) -> dict[Layer, tuple[Tensor, int]]:
         found: dict[Layer, tuple[Tensor, int]] = {}
-        for layer in self.finder.ordered():
+        for layer in self._layers():
             index = self._index.get(layer.weight or "")
             weight = None if index is None else self.parameters.tensors[index]
             if weight is None or is_lazy(weight):
@@ -171,8 +178,9 @@ class ParameterTaps:
 
     def _outgoing_norms(self) -> dict[Layer, Tensor]:
         norms: dict[Layer, Tensor] = {}
+        known = {layer.name: layer for layer in self._layers()}
         for reader, (weight, axis) in self._weights_and_axes().items():
-            layer = self.finder.layers.get(reader.before or "")
+            layer = known.get(reader.before or "")
             if layer is not None and layer.neurons % weight.shape[1 - axis] == 0:
                 found = by_input(weight, 1 - axis, layer.neurons).double().norm(dim=1)
                 norms[layer] = torch.hypot(norms[layer], found) if layer in norms else found

@@ -50,17 +50,26 @@ class Shelf:
     def open(self, subject: Subject, kind: str) -> Book:
         """The statistics of ``subject``, made when it is first seen."""
         book = self.books.get(subject)
-        if book is None:
-            book = self.books[subject] = self._new_book(subject, kind)
-            stranger = self._strangers.pop(identity(subject), None) if isinstance(subject, Layer) else None
-            if stranger is not None:
-                self._take_over(self._held[stranger], book)
-                self._held[stranger] = book
+        if book is not None:
+            return book
+        key = identity(subject) if isinstance(subject, Layer) else ()
+        stranger = self._strangers.get(key)
+        if stranger is subject:
+            return self._held[subject]
+        book = self.books[subject] = self._new_book(subject, kind)
+        if stranger is not None:
+            self._take_over(self._held[stranger], book)
+            self._held[stranger] = book
+            del self._strangers[key]
         return book
 
     def of(self, subject: Subject) -> Book:
         """The book of an agreed subject."""
         return self._held[subject]
+
+    def strangers(self) -> list[Layer]:
+        """Agreed layers that this rank has not seen in this run."""
+        return list(self._strangers.values())
 
     def all(self) -> Iterator[tuple[Subject, Book]]:
         """Every book once."""

@@ -19,7 +19,7 @@ FOLDER = Path(lightning_neurohealth.__path__[0])
 STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
-        "signals derivatives discovery findings patterns origins progress compiled",
+        "signals derivatives discovery findings frozen patterns origins progress compiled",
         "activations window",
         "layers",
         "weights roster",
@@ -31,14 +31,17 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "shelf rules",
         "merging",
         "ledger",
+        "bookkeeping",
         "measuring settings catalogue",
         "diagnosis",
+        "memory",
         "packing",
         "report",
         "history",
         "archive",
         "table",
         "sinks",
+        "restart",
         "monitor",
         "interventions",
         "callback",
@@ -55,7 +58,7 @@ ONLY: dict[str, set[str]] = {
     "ranks": {"statistics"},
     "catalogue": {"signals", "measures", "rules"},
     "table": {"findings", "report"},
-    "sinks": {"findings", "report", "table"},
+    "sinks": {"findings", "measures", "packing", "report", "history", "table"},
     "callback": {"findings", "report", "rules", "settings", "sinks", "monitor"},
     "demo": {"findings", "report", "rules", "sinks", "callback"},
     "__main__": {"catalogue", "findings", "report", "sinks", "callback", "demo"},
@@ -63,8 +66,8 @@ ONLY: dict[str, set[str]] = {
 }
 
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
-LATE = {("report", "table")}
-TYPES = {("origins", "layers")}
+LATE = {("report", "table"), ("report", "history"), ("report", "archive"), ("report", "sinks")}
+TYPES = {("origins", "layers"), ("restart", "monitor")}
 
 LIGHTNING = {"callback", "interventions", "demo", "__main__"}
 OPTIONAL = {"jsonargparse", "matplotlib", "plotly", "sklearn", "tensorboard", "pandas", "numpy", "wandb", "mlflow"}

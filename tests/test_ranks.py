@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,14 @@ def numbers(measures: Any) -> dict[str, Any]:
 
 
 def train(
-    model: Learner, folder: Path, ranks: int = 2, *, unused: bool = False, **options: Any
+    model: Learner,
+    folder: Path,
+    ranks: int = 2,
+    *,
+    unused: bool = False,
+    extra: Sequence[Callback] = (),
+    ckpt_path: Path | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """What each rank has written; with ``unused`` some parameter may be without a gradient on some rank."""
     settings = {name: options.pop(name) for name in ("window", "measures", "rules", "every_n_steps") if name in options}
@@ -118,7 +125,7 @@ def train(
                 timeout=timedelta(seconds=20),
             ),
         }
-    make_trainer(health, Save(health, folder), **options).fit(model)
+    make_trainer(health, Save(health, folder), *extra, **options).fit(model, ckpt_path=ckpt_path)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
 
 
