@@ -4,7 +4,7 @@ Each task gives the same digits new random labels, which can only be learnt by h
 task to task. Prints, for each task, the share of hidden neurons with a dormancy of at most 0.1 and the accuracy on the
 task's own training data at its end.
 
-    python benchmarks/plasticity.py --tasks 12
+    python benchmarks/plasticity.py --tasks 16 --seeds 1
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def run(recycle: bool, seed: int, tasks: int, epochs: int, rows: int, width: int
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in (("tasks", 12), ("epochs", 15), ("rows", 640), ("width", 64), ("seeds", 1)):
+    for name, value in (("tasks", 16), ("epochs", 20), ("rows", 640), ("width", 64), ("seeds", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=5e-3)
     options = vars(parser.parse_args(arguments))
