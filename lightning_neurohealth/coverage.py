@@ -40,8 +40,6 @@ def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
             continue
         if not is_owner(module):
             silent[name or ROOT] = f"{type(module).__name__}: the neurons of {', '.join(matrices)} are not watched"
-        elif isinstance(finder.modules.get(name.rpartition(".")[0]), nn.MultiheadAttention):
-            silent[name] = "used inside MultiheadAttention without being called"
         elif name not in called:
             silent[name or ROOT] = "never called"
     return silent
@@ -53,12 +51,13 @@ def module_of(path: str) -> str:
 
 
 def watched_share(layers: Iterable[Layer], parameters: Parameters) -> float:
-    """Share of all parameters that belong to the owners of watched layers."""
-    owners = {layer.owner for layer in layers}
+    """Share of all parameters that belong to the owners of watched layers, or that those share with another module."""
+    layers = list(layers)
+    owners, weights = {layer.owner for layer in layers}, {layer.weight for layer in layers}
     watched = sum(
         float(size)
         for name, size in zip(parameters.names, parameters.sizes, strict=True)
-        if module_of(name.rpartition(".")[0]) in owners
+        if module_of(name.rpartition(".")[0]) in owners or name in weights
     )
     return watched / (float(parameters.sizes.sum()) or 1.0)
 

@@ -38,7 +38,7 @@ from lightning_neurohealth.origins import (
     tensors_in,
 )
 from lightning_neurohealth.patterns import Patterns
-from lightning_neurohealth.weights import know_weight
+from lightning_neurohealth.weights import Applied, applied_weight, know_weight
 
 PATIENCE = 100
 """Measured steps that are traced for the sake of calls that do not come again."""
@@ -76,16 +76,16 @@ class LayerFinder:
         self._sequence: list[str] = []
         self._names_in_order: list[str] = []
         self._names = {id(p): clean_name(name) for name, p in model.named_parameters()}
-        owners = {id(p) for module in self.modules.values() if is_owner(module) for p in module.parameters()}
+        self._owners = {name for name, module in self.modules.items() if is_owner(module)}
         self._owned = {
             id(p): name
             for name, module in self.modules.items()
             for p in module.parameters(recurse=False)
-            if id(p) not in owners and not is_lazy(p) and p.dim() >= 2
+            if not is_lazy(p) and p.dim() >= 2
         }
         self._inputs: dict[str, tuple[str | None, bool]] = {}
         self._carried: dict[str, frozenset[str]] = {}
-        self._applied: dict[str, tuple[Tensor, str]] = {}
+        self._applied: dict[str, Applied] = {}
         self._order = 0
 
     def begin_step(self) -> None:
@@ -190,8 +190,10 @@ class LayerFinder:
                 self._outside.add(call)
         return layer
 
-    def function_called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Layer | None:
-        """Some other function has run: carry origins over, and find weights that are used without a module."""
+    def function_called(
+        self, caller: str | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> Layer | None:
+        """Some other function has run within ``caller``: carry origins over, and find weights used without a module."""
         tensors = tensors_in((*args, *kwargs.values()))
         if not isinstance(out, Tensor):
             if isinstance(out, (tuple, list)) and tensors:
@@ -199,14 +201,14 @@ class LayerFinder:
             return None
         name = function_name(function)
         if name in PRODUCTS or name in CONVOLUTIONS:
-            weight = next((t for t in tensors if id(t) in self._owned), None)
             axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
-            if weight is not None:
+            applied = None if self._within_owner(caller) else applied_weight(name, tensors, out, self._owned)
+            if applied is not None:
                 self._weights_used = True
-                owner = self._owned[id(weight)]
+                owner = self._owned[id(applied.parameter)]
                 call = self.numbered(owner)
-                self._applied[call] = (weight, name)
-                return self._produce(call, owner, axis, tuple(tensors), out)
+                self._applied[call] = applied
+                return self._produce(call, owner, applied.out_axis, tuple(applied.inputs), out)
             self._find_gates([t for t in tensors if self._is_bounded(t)])
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
             self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
@@ -314,6 +316,11 @@ class LayerFinder:
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
         self.layers[layer.name] = layer
         return layer
+
+    def _within_owner(self, caller: str | None) -> bool:
+        while caller and caller not in self._owners:
+            caller = caller.rpartition(".")[0]
+        return caller in self._owners
 
     def _sources(self, tensors: Iterable[Tensor]) -> list[Layer]:
         return [self.layers[name] for name in self._origins.sources(tensors) if name in self.layers]

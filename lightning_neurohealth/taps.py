@@ -136,6 +136,9 @@ class Taps:
             if function is not None:
                 self._before_activation(module, name, function)
                 self._after(module, lambda m, i, o, n=name: self._activation_ends(n, o))
+            elif isinstance(module, nn.MultiheadAttention):
+                # it applies its last matrix without calling the module that holds it
+                self._after(module, lambda m, i, o, n=name: self._attention_ends(m, n, i, o))
             elif is_owner(module):
                 self._after(module, lambda m, i, o, n=name: self._owner_ends(m, n, i, o))
             elif name and "." not in name and any(True for _ in module.children()):
@@ -251,6 +254,10 @@ class Taps:
             if layer is not None:
                 self._activation(layer, out)
 
+    def _attention_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
+        heads = out[0]  # which no layer feeds directly
+        self._owner_ends(module.out_proj, f"{name}.out_proj" if name else "out_proj", (heads, *inputs), heads)  # type: ignore[arg-type]
+
     # Functions
 
     def before_function(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layer | None:
@@ -259,7 +266,7 @@ class Taps:
         z = args[0] if args else kwargs.get("input")
         if function is None or not isinstance(z, Tensor):
             return None
-        layer = self.finder.function_activated(self._callers[-1] if self._callers else None, function, z)
+        layer = self.finder.function_activated(self._caller, function, z)
         if layer is not None:
             self._deliver(layer, Signal.PREACTIVATION, z)
         return layer
@@ -269,9 +276,13 @@ class Taps:
     ) -> None:
         """Deliver what it wrote, or follow the tensors through any other function."""
         if layer is None:
-            layer = self.finder.function_called(func, args, kwargs, out)
+            layer = self.finder.function_called(self._caller, func, args, kwargs, out)
         if layer is not None and isinstance(out, Tensor):
             self._activation(layer, out)
+
+    @property
+    def _caller(self) -> str | None:
+        return self._callers[-1] if self._callers else None
 
     # Delivery
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +18,12 @@ from torch.nn.utils.weight_norm import WeightNorm
 from lightning_neurohealth.layers import Layer, clean_name, is_owner
 from lightning_neurohealth.origins import CONVOLUTIONS
 
+LEFT_PRODUCTS = {"matmul", "__matmul__", "mm", "bmm"}
+"""Products whose first factor can be the weight: its rows are the neurons then."""
+
 
 def know_weight(
-    layer: Layer, owner: str, module: nn.Module | None, names: dict[int, str], applied: tuple[Tensor, str] | None = None
+    layer: Layer, owner: str, module: nn.Module | None, names: dict[int, str], applied: Applied | None = None
 ) -> None:
     """Note the weight of ``layer``: its name (of tied ones the first), along which axis its neurons lie, its fans.
 
@@ -29,12 +34,12 @@ def know_weight(
         owner: Path of its owner.
         module: The owner.
         names: Names of all parameters by their id.
-        applied: Where a plain function applies a parameter of the owner: which, and the function's name.
+        applied: Where a plain function applies a parameter of the owner.
     """
     if module is None:
         return
     if applied is not None:
-        weight, axis = applied[0], _applied_axis(*applied)
+        weight, axis = applied.parameter, applied.axis
         layer.weight = names.get(id(weight))
     else:
         own = {clean_name(n): p for n, p in module.named_parameters() if not is_lazy(p) and p.dim() >= 2}
@@ -96,7 +101,50 @@ def _axis(module: nn.Module, weight: Tensor) -> int | None:
     return 1 if swapped else 0
 
 
-def _applied_axis(weight: Tensor, function: str) -> int | None:
-    if function == "linear" or function in CONVOLUTIONS:
-        return 1 if "transpose" in function else 0
-    return 1 if weight.dim() == 2 else None
+@dataclass(frozen=True)
+class Applied:
+    """A parameter that a plain function applies.
+
+    Attributes:
+        parameter: Which.
+        axis: Along which of its axes the neurons lie, ``None`` where that is not known.
+        out_axis: Where they lie in what the function gives.
+        inputs: What it is applied to.
+    """
+
+    parameter: Tensor
+    axis: int | None
+    out_axis: int
+    inputs: tuple[Tensor, ...]
+
+
+def applied_weight(function: str, tensors: list[Tensor], out: Tensor, owned: Container[int]) -> Applied | None:
+    """The weight among the ``tensors`` of a product or convolution: a parameter, or a view of one, beside data.
+
+    ``owned`` holds the ids of all parameters with two axes or more. A product of two parameters is no layer.
+    """
+    parameters = [next((p for p in (t, t._base) if p is not None and id(p) in owned), None) for t in tensors]
+    data = [t for t, p in zip(tensors, parameters, strict=True) if p is None and not isinstance(t, nn.Parameter)]
+    place = next((i for i, parameter in enumerate(parameters) if parameter is not None), None)
+    if place is None or not data:
+        return None
+    used, parameter = tensors[place], parameters[place]
+    assert parameter is not None
+    if function in CONVOLUTIONS:
+        of_used, out_axis = int("transpose" in function), 1 if out.dim() > 2 else out.dim() - 1
+    elif function == "linear":
+        of_used, out_axis = 0, out.dim() - 1
+    elif place == 0 and len(tensors) == 2 and function in LEFT_PRODUCTS and out.dim() >= 2:
+        of_used, out_axis = used.dim() - 2, out.dim() - 2
+    else:
+        of_used, out_axis = used.dim() - 1, out.dim() - 1
+    known = function in CONVOLUTIONS or used.dim() == 2
+    return Applied(parameter, _axis_in(parameter, used, of_used) if known else None, out_axis, tuple(data))
+
+
+def _axis_in(parameter: Tensor, view: Tensor, axis: int) -> int | None:
+    """The axis of ``parameter`` that ``axis`` of a view of it runs along."""
+    if view is parameter:
+        return axis
+    step = view.stride(axis), view.shape[axis]
+    return next((i for i in range(parameter.dim()) if (parameter.stride(i), parameter.shape[i]) == step), None)

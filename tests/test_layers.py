@@ -272,10 +272,42 @@ def test_transformer_layer(activation: Any) -> None:
     net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True))
     layers = layers_of(net, torch.randn(2, 3, 8), steps=2)
     assert list(layers)[-2:] == ["0.linear1", "0.linear2"]
+    assert next(iter(layers)) == "0.self_attn.out_proj"
     hidden = layers["0.linear1"]
     assert (hidden.axis, hidden.neurons) == (-1, 16)
     assert hidden.function.name == ("silu" if isinstance(activation, nn.Module) else activation)
     assert layers["0.linear2"].activation is None
+
+
+class Attentive(nn.Module):
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.fc, self.act, self.head = nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.act(self.fc(x))
+        return self.head(self.attention(a, a, a)[0])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_attention_is_watched_at_its_output(batch_first: bool, steps: int) -> None:
+    torch.manual_seed(0)
+    net, x = Attentive(batch_first), torch.randn(2, 3, 8)
+    monitor, report = watch_step(net, x, steps=steps)
+    assert list(report) == ["fc", "attention.out_proj", "head"]
+    layer = monitor.finder.layers["attention.out_proj"]
+    assert (layer.axis, layer.neurons, layer.weight) == (-1, 8, "attention.out_proj.weight")
+    assert layer.before is None  # heads stand between
+    assert not monitor.finder.layers["fc"].output
+    a = net.act(net.fc(x))
+    out = net.attention(a, a, a)[0].detach().double().flatten(0, 1)
+    torch.testing.assert_close(report["attention.out_proj"]["activation_mean"], out.mean(0), rtol=1e-5, atol=1e-6)
+    assert float(report["attention.out_proj"]["activation_rows"]) == 6 * steps
+    assert (report["attention.out_proj"]["gradient_flow"] > 0).all()
+    assert report.coverage.missed == {"attention": "MultiheadAttention: the neurons of in_proj_weight are not watched"}
+    assert not monitor.finder.tracing
 
 
 class SwiGLU(nn.Module):
@@ -375,6 +407,52 @@ def test_model_of_functions_alone(
     hidden, out = layers.values()
     assert (hidden.weight, hidden.weight_axis, hidden.fan_in) == ("w0", weight_axis, fan_in)
     assert (out.weight, out.weight_axis) == ("w1", 0)
+
+
+class Borrowed(nn.Module):
+    """Applies the weights of modules that it does not call, as state-space models and tied embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.fc, self.conv = nn.Embedding(7, 4), nn.Linear(4, 6), nn.Conv1d(6, 6, 2, groups=6)
+        self.back = nn.Parameter(torch.randn(4, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fc.weight @ self.words(x).transpose(1, 2)
+        a = F.relu(F.conv1d(F.softplus(z + self.fc.bias[:, None]), self.conv.weight, groups=6))
+        return F.linear(torch.tanh(F.linear(a.transpose(1, 2), self.back)), self.words.weight)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_weights_of_modules_that_are_not_called(steps: int) -> None:
+    layers = layers_of(Borrowed(), torch.randint(7, (2, 5)), steps=steps)
+    assert rows_of(layers) == [
+        ("fc", "fc", "softplus", 1, 6),
+        ("conv", "conv", "relu", 1, 6),
+        ("root", "", "tanh", -1, 4),
+        ("words", "words", None, -1, 7),
+    ]
+    facts = [(x.weight, x.weight_axis, x.fan_in) for x in layers.values()]
+    assert facts == [("fc.weight", 0, 4), ("conv.weight", 0, 2), ("back", 0, 6), ("words.weight", 0, 4)]
+
+
+@pytest.mark.parametrize("view", [lambda w: w.T, lambda w: w.transpose(0, 1), lambda w: w[None].squeeze(0).mT], ids=str)
+def test_neurons_of_a_turned_weight(view: Any) -> None:
+    net = Applied([lambda x, w: torch.tanh(F.linear(x, view(w))), F.linear], (3, 3), (2, 3))
+    hidden, out = layers_of(net, torch.randn(6, 3)).values()
+    assert (hidden.weight, hidden.weight_axis) == ("w0", 1)
+    assert (out.weight, out.weight_axis) == ("w1", 0)
+
+
+def test_penalty_on_weights_is_no_layer() -> None:
+    net, x = MLP(), torch.randn(6, 4)
+    monitor = Monitor(net, every_n_steps=1)
+    with monitor:
+        w = net.fc1.weight
+        (net(x).square().mean() + (w @ w.T - torch.eye(8)).relu().mean()).backward()
+    report = monitor.close()
+    monitor.remove()
+    assert {layer.name: layer.activation for layer in report.values()} == {"fc1": "act", "fc2": None}
 
 
 def test_model_of_functions_alone_has_its_weights_measured() -> None:
@@ -501,6 +579,7 @@ def test_tied_weights() -> None:
     _, report = watch_step(net, torch.randint(7, (3, 5)))
     assert list(report) == ["fc", "out"]
     assert float(report["out"]["activation_rows"]) == 15
+    assert report.coverage.parameters == 1
     # its weight is known by the name under which it comes first
     assert report["out"]["gradient_norm"] == report.parameters["words.weight"]["gradient_norm"] > 0
 
