@@ -1,0 +1,40 @@
+"""BERT: an activation module between the halves of a block, a tanh pooler."""
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from tests.architectures.watched import gates, outputs, watched
+
+
+@pytest.mark.parametrize(("act", "function"), [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("relu", "relu")])
+def test_layers(act: str, function: str) -> None:
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=16,
+        num_labels=3,
+        hidden_act=act,
+    )
+    found = watched(BertForSequenceClassification(config), input_ids=torch.randint(50, (2, 6)))
+    width = config.hidden_size
+    block = [
+        ("attention.self.query", width, -1, "identity"),
+        ("attention.self.key", width, -1, "identity"),
+        ("attention.self.value", width, -1, "identity"),
+        ("attention.output.dense", width, -1, "identity"),
+        ("intermediate.dense", config.intermediate_size, -1, function),
+        ("output.dense", width, -1, "identity"),
+    ]
+    assert found.rows == [
+        *((f"bert.encoder.layer.{i}.{name}", *rest) for i in range(2) for name, *rest in block),
+        ("bert.pooler.dense", width, -1, "tanh"),
+        ("classifier", 3, -1, "identity"),
+    ]
+    assert found.layers["bert.pooler.dense"].activation == "bert.pooler.activation"
+    assert outputs(found) == ["classifier"]
+    assert not gates(found)
+    assert all("embeddings" in name for name in found.coverage.missed)
