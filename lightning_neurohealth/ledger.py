@@ -67,6 +67,13 @@ class Ledger(Shelf):
         """Forget what was taken since the last commit, or the part of it that is of ``signals``."""
         self._pending = [] if signals is None else [entry for entry in self._pending if entry[3] not in signals]
 
+    def salvage(self) -> bool:
+        """Forget all of a step that has failed but what may tell why; true if something does."""
+        self._pending = [entry for entry in self._pending if entry[1].alarming(entry[2])]
+        found = bool(self._pending)
+        self.commit()
+        return found
+
     def fade(self) -> None:
         """Let exponential averages fade by one measured step, on every rank alike."""
         states: dict[float, list[Tensor]] = {}

@@ -231,11 +231,14 @@ class Monitor:
             self.close()
 
     def abandon(self) -> None:
-        """The step has failed: forget what was seen of it."""
+        """The step has failed: forget what was seen of it, but for NaN and infinity, which may be why."""
         self.taps.disarm()
         eager.leave(self)
-        self.ledger.discard()
-        self._measuring = False
+        measuring, self._measuring = self._measuring, False
+        if self.ledger.salvage() and measuring:
+            self._measured += 1
+            self.ledger.advance()
+            self.steps += 1
 
     # A window
 

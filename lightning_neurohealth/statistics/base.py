@@ -73,6 +73,10 @@ class Statistic(Metric, ABC):
     def stamp(self, partials: Partials, step: int) -> None:
         """Add to the partials what depends on the step at which the rows were seen."""
 
+    def alarming(self, partials: Partials) -> bool:
+        """True if the partials may tell why a step failed, so that they count although it does not."""
+        return False
+
     def partials(self, x: Tensor, step: int = 0) -> Partials:
         """``reduce`` with the number of rows and the step."""
         partials = self.reduce(x)

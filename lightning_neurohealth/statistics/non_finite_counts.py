@@ -28,3 +28,6 @@ class NonFiniteCounts(Statistic):
         bad = partials["bad"]
         assert isinstance(bad, Tensor)
         partials["first"] = torch.where(bad.sum() > 0, float(step), math.inf).double()
+
+    def alarming(self, partials: Partials) -> bool:
+        return bool(torch.as_tensor(partials["bad"]).sum() > 0)
