@@ -43,8 +43,8 @@ class DeadNeurons(Bands, LayerRule):
 
     windows: int = 1
     rows: int = 1000
-    steps: int = 10
-    patience: int = 100
+    steps: int = 5
+    patience: int = 200
     fewest: int = 3
     statistical = False
 

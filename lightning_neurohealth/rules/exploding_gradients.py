@@ -55,7 +55,7 @@ class ExplodingGradients(RunRule):
         ][-self.memory :]
         climb = _climb(earlier, points)
         breaks, rises = len(finite) < len(points), window.progress.risen
-        if len(climb) >= (4 if breaks else self.climbing) and climb[-1] > self.growth * climb[0] and (breaks or rises):
+        if len(climb) >= (3 if breaks else self.climbing) and climb[-1] > self.growth * climb[0] and (breaks or rises):
             yield Verdict(
                 severity=Severity.CRITICAL,
                 value=climb[-1] / climb[0] if climb[0] else math.inf,

@@ -77,6 +77,8 @@ def test_growth_that_ends_in_nan_is_critical_at_once() -> None:
     assert verdict.severity == Severity.CRITICAL
     assert verdict.immediate
     assert verdict.value == pytest.approx(1e6)
+    assert judge(1.0, 50.0, 3e3, math.nan).severity == Severity.CRITICAL
+    assert judge(1.0, 3e3, math.nan) is None  # a single leap
 
 
 CLIMB = (1.0, 8.0, 50.0, 400.0, 3e3, 1e6)
