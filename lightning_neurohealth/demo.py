@@ -149,8 +149,12 @@ def _verdict(folder: Path, healthy: Outcome, sick: Outcome) -> bool:
         print(f"sick network, {condition} in {layer}: {state}")
     print("\nWhere to look")
     for outcome in (healthy, sick):
-        print(f"  {outcome.folder / 'neurohealth' / 'health.txt'}   the last report ({outcome.name})")
-        print(f"  {outcome.folder / 'neurohealth' / 'findings.json'}   every finding; measures.csv beside it")
+        files = outcome.folder / "neurohealth"
+        if (files / "report.html").exists():
+            print(f"  {files / 'report.html'}   the {outcome.name} run on one page: open it in a browser")
+        print(f"  {files / 'findings.json'}   every finding; health.txt and measures.csv beside it")
         print(f"  {folder / outcome.name / 'csv' / 'metrics.csv'}   what the CSV logger got")
+    print(f"  neurohealth report {sick.folder}   prints its last report again; --fail-on serious for a CI")
+    print(f"  neurohealth diff {healthy.folder} {sick.folder}   which layers are worse")
     print(f"  TensorBoard: tensorboard --logdir {folder}   then open http://localhost:6006")
     return right

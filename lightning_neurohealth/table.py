@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,7 +35,9 @@ MEASURES = {  # title: measure, and whether it is a share
 WORDS = ("layer", "activation", "health")  # columns of words; the others hold numbers
 FIRST_TO_GO = ("spread", "gradient", "activation", "zero", "saturated", "on rate")
 ROWS = 12
+SICK = 20
 FULL = 12  # findings with cause and remedy; where there are more, they repeat each other
+BRIEF = 20  # findings at all; of the rest their number
 MISSED = 3
 NARROW = 50
 GAP = 2
@@ -48,7 +51,7 @@ SPELLINGS = str.maketrans(
 
 
 def health_table(report: Report) -> RenderableType:
-    """Verdict, one row a layer (the sick ones, and as many healthy ones as fit), and findings with cause and remedy.
+    """Verdict, a row for each sick layer, the healthy ones in one line, and findings with cause and remedy.
 
     It shows the columns that the width has room for, and spells what the encoding lacks.
     """
@@ -66,13 +69,18 @@ class HealthTable:
         yield Text.assemble(
             ("Neuron health ", "bold"), f"{scope(report)}: ", (verdict(report), STYLES[report.severity])
         )
-        layers = shown_layers(report)
-        if layers:
-            yield _table(report, layers, options)
-        if len(layers) < len(report.layers):
-            yield Text(encodable(f"… and {len(report.layers) - len(layers)} more healthy", encoding), "green")
-        for i, finding in enumerate(report.findings):
+        sick = sick_layers(report)
+        if sick:
+            yield _table(report, sick[:SICK], options)
+        if len(sick) > SICK:
+            yield Text(encodable(f"… and {len(sick) - SICK} more sick layers", encoding), STYLES[report.severity])
+        healthy = [name for name, layer in report.layers.items() if not layer.severity]
+        if healthy:
+            yield Text(encodable(folded(f"{len(healthy)} healthy", healthy, options.max_width), encoding), "green")
+        for i, finding in enumerate(report.findings[:BRIEF]):
             yield finding_text(finding, encoding, full=i < FULL)
+        if len(report.findings) > BRIEF:
+            yield Text(encodable(rest(report), encoding), STYLES[report.severity])
         if report.recovered:
             yield Text(encodable(recovered(report), encoding), "green")
         if report.coverage.missed:
@@ -128,14 +136,36 @@ def not_watched(report: Report) -> str:
 # Rows and columns
 
 
+def sick_layers(report: Report) -> list[LayerReport]:
+    """The layers with a finding, the worst first."""
+    return sorted((layer for layer in report.layers.values() if layer.severity), key=lambda layer: -layer.severity)
+
+
 def shown_layers(report: Report) -> list[LayerReport]:
-    """All layers where they are few, else the sick ones and the first healthy ones."""
-    layers = list(report.layers.values())
-    if len(layers) <= ROWS:
-        return layers
-    room = ROWS - sum(bool(layer.severity) for layer in layers)
-    healthy = [layer.name for layer in layers if not layer.severity][: max(room, 0)]
-    return [layer for layer in layers if layer.severity or layer.name in healthy]
+    """Some layers with their numbers: the sick ones, and the first healthy ones behind them."""
+    sick = sick_layers(report)[:SICK]
+    healthy = [layer for layer in report.layers.values() if not layer.severity]
+    return [*sick, *healthy[: max(ROWS - len(sick), 0)]]
+
+
+def folded(title: str, names: list[str], width: int) -> str:
+    """``"3 healthy: fc1, fc2, head"`` on one line, as far as it goes."""
+    line = f"{title}: {', '.join(map(printable, names))}"
+    if cell_len(line) <= width:
+        return line
+    shown = title
+    for i, name in enumerate(names):
+        longer = f"{shown}{', ' if i else ': '}{printable(name)}"
+        if cell_len(longer) + len(", …") > width:
+            return f"{shown}, …" if i else shown
+        shown = longer
+    return shown
+
+
+def rest(report: Report) -> str:
+    """How many findings are left out, and which."""
+    conditions = Counter(finding.condition for finding in report.findings[BRIEF:])
+    return f"… and {conditions.total()} more: " + ", ".join(f"{n} {name}" for name, n in conditions.most_common())
 
 
 def columns(report: Report, layers: list[LayerReport]) -> dict[str, list[str]]:
@@ -143,9 +173,7 @@ def columns(report: Report, layers: list[LayerReport]) -> dict[str, list[str]]:
     names = {finding.layer: set[str]() for finding in report.findings}
     for finding in report.findings:
         names[finding.layer].add(finding.condition)
-    numbers = {
-        title: [_cell(layer, measure, share) for layer in layers] for title, (measure, share) in MEASURES.items()
-    }
+    numbers = {title: [cell(layer, measure, share) for layer in layers] for title, (measure, share) in MEASURES.items()}
     return {
         "layer": [printable(layer.name) for layer in layers],
         "activation": ["" if layer.function == "identity" else layer.function for layer in layers],
@@ -155,10 +183,11 @@ def columns(report: Report, layers: list[LayerReport]) -> dict[str, list[str]]:
     }
 
 
-def _cell(layer: LayerReport, measure: str, share: bool) -> str:
-    if measure not in layer or (share and layer.function == "identity"):
+def cell(layer: LayerReport, measure: str, share: bool) -> str:
+    """A measure's mean over the layer's neurons, short; nothing where it says nothing."""
+    value = layer.means.get(measure)
+    if value is None or (share and layer.function == "identity"):
         return ""
-    value = float(layer[measure].double().mean())
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else str(value)
     if not share:

@@ -170,7 +170,7 @@ def test_a_folder_without_a_report_is_answered_with_those_below(tmp_path: Path) 
     folder = tmp_path / "lightning_logs" / "version_3" / "neurohealth"
     folder.mkdir(parents=True)
     make_report().save(folder / "report.json")
-    with pytest.raises(FileNotFoundError, match=r"but .*version_3 does"):
+    with pytest.raises(FileNotFoundError, match=r"there is one in .*version_3"):
         Report.load(tmp_path)
 
 

@@ -21,7 +21,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     for rooms in (
         "signals derivatives discovery findings frozen patterns origins progress compiled",
         "activations window",
-        "layers",
+        "layers nn",
         "weights roster",
         "finder parameters life",
         "taps coverage",
@@ -40,6 +40,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "history",
         "archive",
         "table",
+        "comparison",
         "sinks",
         "restart",
         "monitor",
@@ -59,15 +60,22 @@ ONLY: dict[str, set[str]] = {
     "catalogue": {"signals", "measures", "rules"},
     "table": {"findings", "report"},
     "sinks": {"findings", "measures", "packing", "report", "history", "table"},
-    "callback": {"findings", "report", "rules", "settings", "sinks", "monitor"},
+    "nn": {"activations"},
+    "callback": {"findings", "report", "rules", "settings", "sinks", "monitor", "interventions"},
     "demo": {"findings", "report", "rules", "sinks", "callback"},
-    "__main__": {"catalogue", "findings", "report", "sinks", "callback", "demo"},
-    "__init__": {"findings", "report", "monitor", "callback"},
+    "__main__": {"catalogue", "comparison", "findings", "report", "sinks", "callback", "demo"},
+    "__init__": {"findings", "report", "monitor", "interventions", "callback"},
 }
 
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
-LATE = {("report", "table"), ("report", "history"), ("report", "archive"), ("report", "sinks")}
-TYPES = {("origins", "layers"), ("restart", "monitor")}
+LATE = {
+    ("report", "table"),
+    ("report", "history"),
+    ("report", "archive"),
+    ("report", "sinks"),
+    ("interventions", "callback"),
+}
+TYPES = {("origins", "layers"), ("restart", "monitor"), ("interventions", "callback")}
 
 LIGHTNING = {"callback", "interventions", "demo", "__main__"}
 OPTIONAL = {"jsonargparse", "matplotlib", "plotly", "sklearn", "tensorboard", "pandas", "numpy", "wandb", "mlflow"}

@@ -12,6 +12,7 @@ from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pictures import heatmap, windows
 from lightning_neurohealth.table import (
+    BRIEF,
     FULL,
     WORDS,
     columns,
@@ -19,6 +20,7 @@ from lightning_neurohealth.table import (
     place_of,
     reasons,
     recovered,
+    rest,
     scope,
     shown_layers,
     verdict,
@@ -100,10 +102,12 @@ def markdown(report: Report) -> str:
         lines += [_row(map(_escaped, cells)) for cells in zip(*table.values(), strict=True)]
         lines.append("")
     if len(layers) < len(report.layers):
-        lines += [f"… and {len(report.layers) - len(layers)} more healthy", ""]
-    for i, finding in enumerate(report.findings):
+        lines += [f"… and {len(report.layers) - len(layers)} more layers", ""]
+    for i, finding in enumerate(report.findings[:BRIEF]):
         lines.append(f"- **{finding.severity.name} {_escaped(finding.condition)}** {_escaped(place_of(finding))}")
         lines += [f"    - *{word}* {_escaped(text)}" for word, text in reasons(finding) if i < FULL]
+    if len(report.findings) > BRIEF:
+        lines += ["", _escaped(rest(report))]
     if report.recovered:
         lines += ["", _escaped(recovered(report))]
     if report.coverage.missed:

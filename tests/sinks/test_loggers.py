@@ -253,7 +253,7 @@ def test_markdown_is_bounded():
     report = make_report(names, [make_finding(names[30])], recovered=[make_finding("block2")], missed=["embed[0]"])
     text = markdown(report)
     assert text.count("\n| ") == 2 + 12
-    assert "… and 28 more healthy" in text
+    assert "… and 28 more layers" in text
     assert "recovered: dead\\_neurons in block2" in text
     assert "not watched: embed\\[0\\] \\(report.coverage says why\\)" in text
 

@@ -36,28 +36,27 @@ def test_no_line_is_wider_than_asked(width, encoding):
 
 
 def test_columns_give_way_to_a_narrow_terminal():
-    report = make_report(measures={"saturation_rate": torch.full((4,), 0.9)})
+    report = make_report(findings=[make_finding()], measures={"saturation_rate": torch.full((4,), 0.9)})
     assert heads(printed(report, 120)) == HEADS
     assert heads(printed(report, 80)) == [head for head in HEADS if head != "spread"]
     assert heads(printed(report, 60)) == ["layer", "neurons", "on rate", "zero", "saturated", "health"]
     assert heads(printed(report, 40)) == ["layer", "neurons", "health"]
 
 
-def test_a_finding_adds_no_column_and_takes_none_away():
-    healthy, sick = make_report(), make_report(findings=[make_finding()])
+def test_a_second_finding_adds_no_column_and_takes_none_away():
+    one, two = make_report(findings=[make_finding()]), make_report(findings=[make_finding(), make_finding("fc2")])
     for width in (60, 80, 120):
-        assert heads(printed(healthy, width)) == heads(printed(sick, width))
+        assert heads(printed(one, width)) == heads(printed(two, width))
 
 
 def test_a_measure_that_no_layer_has_gets_no_column():
-    assert "saturated" not in heads(printed(make_report(), 200))
+    assert "saturated" not in heads(printed(make_report(findings=[make_finding()]), 200))
 
 
 def test_numbers_of_a_layer():
-    line = next(line for line in printed(make_report()).splitlines() if line.startswith("fc1"))
-    assert line.split() == ["fc1", "relu", "4", "44%", "56%", "1.5", "0.031", "healthy"]
-    head = next(line for line in printed(make_report()).splitlines() if line.startswith("head"))
-    assert head.split() == ["head", "4", "1.5", "0.031", "healthy"]  # rates say nothing without an activation function
+    lines = printed(make_report(findings=[make_finding(), make_finding("head")])).splitlines()
+    assert lines[3].split() == ["fc1", "relu", "4", "44%", "56%", "1.5", "0.031", "dead_neurons"]
+    assert lines[4].split() == ["head", "4", "1.5", "0.031", "dead_neurons"]  # no rates without an activation function
 
 
 @pytest.mark.parametrize(
@@ -65,12 +64,13 @@ def test_numbers_of_a_layer():
     [(0.0, "0%"), (0.001, "<1%"), (0.5, "50%"), (0.999, ">99%"), (1.0, "100%"), (float("nan"), "NaN")],
 )
 def test_never_and_always_are_exact(rate, shown):
-    line = printed(make_report(measures={"on_rate": torch.full((4,), rate)})).splitlines()[3]
-    assert line.split()[3] == shown
+    report = make_report(findings=[make_finding()], measures={"on_rate": torch.full((4,), rate)})
+    assert printed(report).splitlines()[3].split()[3] == shown
 
 
 def test_infinite_numbers_are_named():
-    assert " inf " in printed(make_report(measures={"activation_std": torch.tensor([1.0, float("inf")])}))
+    measures = {"activation_std": torch.tensor([1.0, float("inf")])}
+    assert " inf " in printed(make_report(findings=[make_finding()], measures=measures))
 
 
 def test_wording_of_a_finding():
@@ -81,11 +81,15 @@ def test_wording_of_a_finding():
     assert "1 finding, worst SERIOUS (score 0.78)" in text
 
 
-def test_causes_and_remedies_of_many_findings_are_cut_but_no_finding_is():
+def test_of_many_findings_the_worst_are_told_and_the_others_counted():
     names = [f"block{i}" for i in range(30)]
-    text = printed(make_report(names, [make_finding(name) for name in names]))
-    assert text.count("SERIOUS dead_neurons in block") == 30
+    text = printed(
+        make_report(names, [make_finding(name) for name in names[:29]] + [make_finding("block29", severity=3)])
+    )
+    assert "CRITICAL dead_neurons in block29" in text
+    assert text.count("SERIOUS dead_neurons in block") == 19
     assert text.count("  do  ") == 12
+    assert "… and 10 more: 10 dead_neurons\n" in text
 
 
 def test_a_run_finding_and_a_recovered_one():
@@ -106,24 +110,37 @@ def test_what_is_not_watched_is_named(missed, line):
     assert "not watched" not in printed(make_report())
 
 
-def test_few_layers_are_all_shown():
-    text = printed(make_report([f"block{i}" for i in range(12)]))
-    assert "block11" in text
-    assert "more" not in text
+def rows(text):
+    return [line.split()[0] for line in text.splitlines() if line.startswith("block")]
 
 
-def test_of_many_layers_the_sick_ones_and_the_first_healthy_ones_are_shown():
-    text = printed(make_report([f"block{i}" for i in range(40)], [make_finding("block30")]))
-    rows = [line.split()[0] for line in text.splitlines() if line.startswith("block")]
-    assert rows == [*(f"block{i}" for i in range(11)), "block30"]
-    assert "… and 28 more healthy" in text
-
-
-def test_every_sick_layer_is_shown():
+def test_sick_layers_come_first_and_the_worst_of_them_before_others():
     names = [f"block{i}" for i in range(40)]
-    text = printed(make_report(names, [make_finding(name) for name in names[:20]]))
-    assert [line.split()[0] for line in text.splitlines() if line.startswith("block")] == names[:20]
-    assert "… and 20 more healthy" in text
+    text = printed(make_report(names, [make_finding("block3"), make_finding("block7", severity=3)]))
+    assert rows(text) == ["block7", "block3"]
+    assert "38 healthy: block0, block1, block2, block4, " in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_healthy_layers_take_one_line(width):
+    names = [f"block{i}" for i in range(1000)]
+    lines = printed(make_report(names), width).splitlines()
+    (line,) = [line for line in lines if line.startswith("1000 healthy: block0")]
+    assert line.endswith(", …")
+    assert width - 12 < cell_len(line) <= width
+
+
+def test_a_name_too_long_for_the_line_leaves_the_number():
+    assert printed(make_report([LONG, LONG + "2"]), 40).splitlines()[-1] == "2 healthy"
+
+
+def test_of_very_many_sick_layers_the_first_are_shown():
+    names = [f"block{i}" for i in range(1000)]
+    text = printed(make_report(names, [make_finding(name) for name in names]), 40)
+    assert [line.split()[0] for line in text.splitlines() if line.endswith("dead neurons")] == names[:20]
+    assert "… and 980 more sick layers\n" in text
+    assert "… and 980 more: 980 dead_neurons" in text
+    assert len(text.splitlines()) < 400
 
 
 def test_markup_in_names_is_text(monkeypatch):
@@ -142,7 +159,7 @@ def test_html_is_escaped():
 
 
 def test_a_name_with_a_line_break_stays_in_its_row():
-    lines = printed(make_report(["new\nline", "head"])).splitlines()
+    lines = printed(make_report(["new\nline", "head"], [make_finding("new\nline")])).splitlines()
     assert lines[3].split()[:2] == ["new\\nline", "relu"]
 
 
