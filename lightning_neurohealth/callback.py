@@ -66,6 +66,8 @@ class NeuronHealth(Callback):
         sinks: Where reports go; ``None`` for the console, every logger of the Trainer and files, ``[]`` for nowhere.
         on_critical: What to do when a CRITICAL finding appears: ``"warn"`` (report it), ``"stop"`` (end the training
             after this batch, as EarlyStopping does) or ``"raise"`` (CriticalFindingError).
+        max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
+            ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
@@ -87,9 +89,10 @@ class NeuronHealth(Callback):
         log: Literal["summary", "layers", "none"] = "summary",
         sinks: list[Sink] | None = None,
         on_critical: Literal["warn", "stop", "raise"] = "warn",
+        max_overhead: float | None = None,
     ) -> None:
         super().__init__()
-        self.settings = Settings(every_n_steps, window, include, exclude, measures, rules)
+        self.settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead)
         one_of("log", log, ("summary", "layers", "none"))
         one_of("on_critical", on_critical, ("warn", "stop", "raise"))
         for sink in sinks or ():
@@ -103,6 +106,7 @@ class NeuronHealth(Callback):
         self._open_sinks: list[Sink] = []
         self._global_step = self._epoch = 0
         self._backward_seen = False
+        self._backwards, self._stepped = 0, set[int]()
         self._state: dict[str, Any] | None = None
         self._loaded: dict[str, Any] | None = None
 
@@ -122,7 +126,6 @@ class NeuronHealth(Callback):
         self._finish(None)
         # under DDP the wrapper calls the root for training_step, with the batch
         monitor = Monitor.of(pl_module, self.settings, hook_root=False)
-        monitor.progress.adversarial = len(trainer.optimizers) > 1
         monitor.parameters.know_optimizers(trainer.optimizers)
         self._monitor, self.reports = monitor, monitor.reports
         self._backward_seen = False
@@ -140,6 +143,7 @@ class NeuronHealth(Callback):
     @guarded
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._monitor is not None:
+            self._backwards, self._stepped = 0, set()
             self._monitor.begin_step()
             self._monitor.begin_batch()
 
@@ -149,6 +153,7 @@ class NeuronHealth(Callback):
         if monitor is None:
             return
         self._backward_seen = True
+        self._backwards += 1
         monitor.taps.follow(functions=False)
         monitor.taps.backward = True
         if monitor.measuring:
@@ -168,6 +173,7 @@ class NeuronHealth(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        self._stepped.add(id(optimizer))
         if self._monitor is not None and self._monitor.measuring:
             if _overflowed(trainer, pl_module):
                 self._monitor.skip_gradients()
@@ -184,6 +190,9 @@ class NeuronHealth(Callback):
         if monitor is None:
             return
         monitor.end_batch()
+        if self._stepped and (self._backwards > 1 or len(self._stepped) < len(trainer.optimizers)):
+            # several losses, each with an optimizer of its own; two optimizers may also share one loss
+            monitor.progress.adversarial |= len(trainer.optimizers) > 1
         automatic = pl_module.automatic_optimization
         if automatic and isinstance(outputs, dict) and isinstance(outputs.get("loss"), Tensor):
             monitor.record_loss(outputs["loss"] * trainer.accumulate_grad_batches)
@@ -284,8 +293,9 @@ class NeuronHealth(Callback):
         trainer.callback_metrics.update(
             {f"neurohealth/{name}": torch.tensor(value) for name, value in report.scalars().items()}
         )
-        for sink in list(self._open_sinks):
-            self._quietly(sink.write, report, max(log_step, 0), sink=sink)
+        with monitor.budget.closing():
+            for sink in list(self._open_sinks):
+                self._quietly(sink.write, report, max(log_step, 0), sink=sink)
         if act and report.severity is Severity.CRITICAL:
             if self.on_critical == "stop":
                 trainer.should_stop = True

@@ -14,8 +14,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from lightning_neurohealth import Finding, Report, Severity
+from lightning_neurohealth import Finding, NeuronHealth, Report, Severity
 from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.sinks import Loggers
 from lightning_neurohealth.window import Window
@@ -567,3 +568,39 @@ def test_gradient_of_a_sparse_embedding_is_seen() -> None:
     report = fit(Words(), make_data(rows=240)).report
     assert float(report.parameters["words.weight"]["gradient_norm"]) > 0
     assert "no_gradient" not in {f.condition for f in report.findings}
+
+
+class TwoOptimizers(LightningModule):
+    """Trains by hand with two optimizers: on one loss, on a loss each, or in turns."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.way, self.a, self.b = way, nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizers = self.optimizers()
+        turn = {"together": [[0, 1]], "each its own": [[0], [1]], "in turns": [[batch_idx % 2]]}[self.way]
+        for own in turn:
+            self.manual_backward(self.b(torch.relu(self.a(torch.ones(2, 4)))).sum())
+            for i in own:
+                optimizers[i].step()
+            self.zero_grad()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(part.parameters(), 1e-3) for part in (self.a, self.b)]
+
+
+@pytest.mark.parametrize(("way", "adversarial"), [("together", False), ("each its own", True), ("in turns", True)])
+def test_two_optimizers_are_adversaries_where_each_has_a_loss(way: str, adversarial: bool) -> None:
+    seen: list[bool] = []
+
+    class Watch(NeuronHealth):
+        def on_train_batch_end(self, *args: Any) -> None:
+            super().on_train_batch_end(*args)
+            seen.append(self._monitor.progress.adversarial)
+
+    make_trainer(Watch(every_n_steps=1, sinks=[]), max_epochs=1).fit(
+        TwoOptimizers(way), DataLoader(torch.zeros(6, 1), 2)
+    )
+    assert seen[-1] is adversarial
