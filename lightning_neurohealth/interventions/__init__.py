@@ -12,6 +12,7 @@ from lightning_neurohealth.interventions.preflight import Preflight, assert_heal
 from lightning_neurohealth.interventions.pruning import model_pruning, prune_neurons
 from lightning_neurohealth.interventions.recycle_dormant import RecycleDormant
 from lightning_neurohealth.interventions.recycling import recycle
+from lightning_neurohealth.interventions.swapping import swap_activation
 
 __all__ = [
     "Ablation",
@@ -34,4 +35,5 @@ __all__ = [
     "model_pruning",
     "prune_neurons",
     "recycle",
+    "swap_activation",
 ]
