@@ -64,6 +64,7 @@ class LayerFinder:
         self._replaced: dict[str, Layer] = {}
         self.unknown: dict[str, str] = {}
         self._missed: set[str] = set()
+        self._awaited: set[str] = set()
         self._seen: set[str] = set()
         self._watchable = {
             name for name, module in self.modules.items() if name and patterns.wanted(name) and is_owner(module)
@@ -107,6 +108,9 @@ class LayerFinder:
                     self.layers[name].order = place
         self._missed -= self._sites.keys()
         self._seen |= {call.split("#")[0] for call in self._sites}
+        if self._missed - self._awaited:
+            self._patience = PATIENCE  # a call that is new: a phase of training has begun
+            self._awaited |= self._missed
         waiting = bool(self._missed) or not self._watchable <= self._seen
         if self.tracing and waiting:
             self._patience -= 1  # what is never called must not keep the tracing on

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils.hooks import RemovableHandle
 
 from lightning_neurohealth import activations
@@ -96,6 +96,16 @@ class _Functions(TorchFunctionMode):
         out = func(*args, **kwargs)
         taps.guarded(taps.after_function, layer, func, args, kwargs, out)
         return out
+
+    def leave(self) -> None:
+        """Take this mode off, whichever others were put on since: those of another monitor, or of the user."""
+        above = []
+        while self in _get_current_function_mode_stack():
+            mode = _pop_mode()
+            if mode is not self:
+                above.append(mode)
+        for mode in reversed(above):
+            _push_mode(mode)
 
 
 class Taps:
@@ -186,7 +196,7 @@ class Taps:
         """End it."""
         if self._functions is not None:
             functions, self._functions = self._functions, None
-            functions.__exit__(None, None, None)
+            functions.leave()
         if self.armed:
             self.armed = False
             self.finder.end_step()

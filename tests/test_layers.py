@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_neurohealth import Monitor
+from lightning_neurohealth import Monitor, finder
 from lightning_neurohealth.layers import Layer, clean_name
 from lightning_neurohealth.origins import moved_axis
 from tests.training import MLP, layers_of, watch_step
@@ -556,6 +556,37 @@ def test_model_called_twice_in_a_step_pools_its_rows() -> None:
     monitor.remove()
     assert list(report) == ["0", "2"]
     assert float(report["0"]["activation_rows"]) == 10
+
+
+class Phases(nn.Module):
+    """A part that is first called when training has gone on for long, beside one that never is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.spare = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.late, self.act = nn.Linear(4, 4), nn.ReLU()
+        self.grown = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        return self.act(self.late(x)) if self.grown else x
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_layer_that_joins_when_tracing_is_over(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    monkeypatch.setattr(finder, "PATIENCE", 3)
+    net = Phases()
+    monitor = Monitor(net, every_n_steps=every, window="epoch")
+    for step in range(12 * every):
+        net.grown = step >= 8 * every and step % 2 == 0
+        with monitor:
+            net(torch.randn(5, 4)).sum().backward()
+        if step == 6 * every:
+            assert not monitor.finder.tracing
+    report = monitor.close()
+    monitor.remove()
+    assert {name: layer.activation for name, layer in report.items()} == {"body": None, "late": "act"}
+    assert report.coverage.missed == {"spare": "never called"}
 
 
 # Weights

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
+from torch.overrides import BaseTorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 from torch.utils.checkpoint import checkpoint
 
@@ -319,6 +319,30 @@ def test_users_function_mode_still_works() -> None:
         _, report = watch_step(net, torch.randn(10, 8))
     assert count.calls == 1
     assert report["0.fc1"].function == "gelu"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_monitors_end_in_either_order(order: tuple[int, int]) -> None:
+    net, x = nn.Sequential(Functional(), nn.Linear(8, 1)), torch.randn(10, 8)
+    monitors = [Monitor(net, every_n_steps=1), Monitor(net, every_n_steps=1)]
+    for _ in range(2):
+        for monitor in monitors:
+            monitor.begin_step()
+            monitor.begin_batch()
+        net(x).sum().backward()
+        monitors[order[0]].end_batch()
+        (left,) = _get_current_function_mode_stack()
+        assert left is monitors[order[1]].taps._functions
+        with BaseTorchFunctionMode() as mode:
+            monitors[order[1]].end_batch()
+            assert _get_current_function_mode_stack() == [mode]
+        assert not _get_current_function_mode_stack()
+        for monitor in monitors:
+            monitor.end_step()
+    reports = [monitor.close() for monitor in monitors]
+    assert [list(report) for report in reports] == [["0.fc1", "0.fc2", "1"]] * 2
+    for measure in ("on_rate", "gradient_flow", "activation_rows"):
+        torch.testing.assert_close(reports[0]["0.fc1"][measure], reports[1]["0.fc1"][measure])
 
 
 class InMode(Learner):
