@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks, restart
+from lightning_neurohealth.budget import Budget
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
@@ -62,6 +63,8 @@ class Monitor:
         exclude: Glob patterns of layers that are not.
         measures: ``"economy"``, ``"standard"``, ``"full"``, or a list of names of measures and sets.
         rules: Rule objects; ``None`` for all with their defaults.
+        max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
+            ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
@@ -82,10 +85,12 @@ class Monitor:
         exclude: Sequence[str] | None = None,
         measures: str | Sequence[str] = "standard",
         rules: Sequence[Rule] | None = None,
+        max_overhead: float | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model={model!r}: must be a torch.nn.Module")
-        self._setup(model, Settings(every_n_steps, window, include, exclude, measures, rules), hook_root=True)
+        settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead)
+        self._setup(model, settings, hook_root=True)
 
     @classmethod
     def of(cls, model: nn.Module, settings: Settings, hook_root: bool = True) -> Monitor:
@@ -98,6 +103,7 @@ class Monitor:
         self.settings = settings
         self.reports: list[Report] = []
         self.progress = Progress()
+        self.budget = Budget(settings.max_overhead, settings.every_n_steps)
         self.parameters = Parameters(model)
         self.run = Run(self.parameters.device)
         self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
@@ -119,7 +125,7 @@ class Monitor:
         self._first_kept = False
         self._failed_measures: dict[str, str] = {}
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
-        self.parameter_taps.strangers = self._strangers
+        self.parameter_taps.weights.strangers = self._strangers
         self.taps.attach()
 
     def begin_ledger(self) -> None:
@@ -141,8 +147,9 @@ class Monitor:
 
     def begin_step(self) -> None:
         """A training step begins; measured is one in ``every_n_steps``, the first among them."""
+        self.budget.begin()
         if not self._measuring:
-            self._measuring = self.steps % self.settings.every_n_steps == 0
+            self._measuring = self.steps % self.budget.every == 0
             self._overflow = False
             self.parameter_taps.begin_step(self._measuring)
         self.ledger.step = self.steps
@@ -166,6 +173,7 @@ class Monitor:
             self._guarded(self._take_step, stepped)
         self.ledger.advance()
         self.steps += 1
+        self.budget.end(measuring)
 
     def _take_step(self, stepped: bool) -> None:
         if not self.parameter_taps.read:
@@ -232,6 +240,7 @@ class Monitor:
 
     def abandon(self) -> None:
         """The step has failed: forget what was seen of it, but for NaN and infinity, which may be why."""
+        self.budget.forget()
         self.taps.disarm()
         eager.leave(self)
         measuring, self._measuring = self._measuring, False
@@ -263,9 +272,15 @@ class Monitor:
         """
         if not self._measured:
             return None
+        with self.budget.closing(self.window_steps):
+            return self._close(epoch, step, learning_rate, last, alone)
+
+    def _close(self, epoch: int, step: int | None, learning_rate: float, last: bool, alone: bool) -> Report:
         self._guarded(self._read_parameters)
         self.ledger.open(self.parameters, "parameters")  # on a rank that failed early too
-        twins, initial = self.ledger.merged(note_of(self.finder, self.taps.called, self.failure), alone=alone)
+        every, note = self.budget.every, note_of(self.finder, self.taps.called, self.failure)
+        twins, initial = self.ledger.merged(note, self.budget.sums(), alone)
+        self.budget.adapt(self.ledger.sums)
         window = Window(
             index=self._index,
             epoch=epoch,
@@ -298,6 +313,8 @@ class Monitor:
             recovered=recovered,
             coverage=coverage_of(known, self.ledger.notes, self.parameters, {**without_rows, **missing}),
             not_judged=dict(self.diagnosis.not_judged),
+            every_n_steps=every,
+            overhead=self.budget.share,
             previous=self.report,
         )
         self.ledger.reset()

@@ -96,6 +96,8 @@ class Report(Mapping[str, LayerReport]):
         coverage: What was seen and what was not.
         not_judged: Rules that could not speak, with the reason.
         last: True for the last report of a run.
+        every_n_steps: One training step in so many was measured.
+        overhead: Where a budget was set, what watching has taken as a share of the time without it; else ``None``.
         previous: The report before.
     """
 
@@ -112,6 +114,8 @@ class Report(Mapping[str, LayerReport]):
     coverage: Coverage = field(default_factory=Coverage)
     not_judged: Mapping[str, str] = field(default_factory=dict)
     last: bool = False
+    every_n_steps: int = 1
+    overhead: float | None = None
     previous: Report | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -206,6 +210,7 @@ class Report(Mapping[str, LayerReport]):
                 "parameters": self.coverage.parameters,
             },
             "not_judged": dict(self.not_judged),
+            **({} if self.overhead is None else {"every_n_steps": self.every_n_steps, "overhead": self.overhead}),
         }
 
     def to_json(self) -> str:

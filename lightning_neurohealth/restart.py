@@ -30,6 +30,7 @@ def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
     state = {
         "version": VERSION,
         "counters": {name: getattr(monitor, name) for name in COUNTERS},
+        "every": monitor.budget.every,
         "measures": sorted(monitor.settings.chosen_measures),
         "parameters": monitor.parameters.names,
         "samples": monitor.parameters._samples,
@@ -61,8 +62,9 @@ def restore(monitor: Monitor, frozen: Mapping[str, Any]) -> None:
     for name in COUNTERS:
         setattr(monitor, name, state["counters"][name])
     for name, value in state["progress"].items():
-        if name != "adversarial":
-            setattr(monitor.progress, name, value)
+        setattr(monitor.progress, name, value)
+    if monitor.budget.limit is not None:
+        monitor.budget.every = max(monitor.budget.least, state["every"])
     monitor.initial = fitting(state["initial"], places)
     monitor.taps.called.update(finder.modules.keys() & state["called"])
     for name, why in state["unknown"].items():

@@ -23,6 +23,7 @@ class Settings:
     exclude: Sequence[str] | None = None
     measures: str | Sequence[str] = "standard"
     rules: Sequence[Rule] | None = None
+    max_overhead: float | None = None
     chosen_measures: dict[str, Measure] = field(init=False)
     chosen_rules: list[Rule] = field(init=False)
     not_judged: dict[str, str] = field(init=False)
@@ -31,6 +32,7 @@ class Settings:
         whole_number("every_n_steps", self.every_n_steps)
         if self.window != "epoch":
             whole_number("window", self.window, 'or "epoch"')
+        share("max_overhead", self.max_overhead)
         patterns("include", self.include)
         patterns("exclude", self.exclude)
         rules = checked_rules(self.rules)
@@ -57,6 +59,16 @@ def whole_number(name: str, value: object, otherwise: str = "") -> None:
         raise TypeError(f"{name}={value!r}: must be a whole number of at least 1 {otherwise}".strip())
     if value < 1:
         raise ValueError(f"{name}={value}: must be at least 1 {otherwise}".strip())
+
+
+def share(name: str, value: object) -> None:
+    """Refuse anything but a number between 0 and 1, both excluded, or nothing."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: must be None or a share between 0 and 1, e.g. 0.02")
+    if not 0 < value < 1:
+        raise ValueError(f"{name}={value}: must lie between 0 and 1, e.g. 0.02 for 2 % of the time")
 
 
 def one_of(name: str, value: object, allowed: Sequence[str]) -> None:

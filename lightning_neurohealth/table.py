@@ -89,7 +89,8 @@ class HealthTable:
 
 def scope(report: Report) -> str:
     """Which window, and how much of it was measured."""
-    return f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
+    text = f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
+    return text if report.overhead is None else f"{text}, {report.overhead:.1%} more time"
 
 
 def verdict(report: Report) -> str:

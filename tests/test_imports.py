@@ -19,11 +19,12 @@ FOLDER = Path(lightning_neurohealth.__path__[0])
 STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
-        "signals derivatives discovery findings frozen patterns origins progress compiled",
+        "signals budget derivatives discovery findings frozen patterns origins progress compiled",
         "activations window",
         "layers nn",
         "weights roster",
         "finder parameters life",
+        "layer_weights",
         "taps coverage",
         "parameter_taps notes",
         "statistics",
@@ -54,7 +55,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
     "taps": {"signals", "layers", "activations", "finder"},
-    "parameter_taps": {"signals", "layers", "weights", "activations", "finder", "parameters", "taps"},
+    "parameter_taps": {"signals", "layers", "layer_weights", "activations", "finder", "parameters", "taps"},
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "ranks": {"statistics"},
     "catalogue": {"signals", "measures", "rules"},

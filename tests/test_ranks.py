@@ -111,7 +111,8 @@ def train(
     **options: Any,
 ) -> list[dict[str, Any]]:
     """What each rank has written; with ``unused`` some parameter may be without a gradient on some rank."""
-    settings = {name: options.pop(name) for name in ("window", "measures", "rules", "every_n_steps") if name in options}
+    names = ("window", "measures", "rules", "every_n_steps", "max_overhead")
+    settings = {name: options.pop(name) for name in names if name in options}
     health = make_health(**{"measures": "full", **settings})
     folder.mkdir(exist_ok=True)
     if ranks > 1:
