@@ -6,14 +6,20 @@ INSTALLED := .venv/.installed
 RUN := .venv/bin/python -m
 PIP := $(RUN) pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint format types clean
+.PHONY: help demo truth catalogue test lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED)  ## train a small network and show what is found in it
 	@$(RUN) lightning_neurohealth demo
+
+truth: $(INSTALLED)  ## judge the rules by trainings whose truth is known
+	@$(RUN) benchmarks.truth $(ARGS)
+
+catalogue: $(INSTALLED)  ## write docs/catalogue.md, the page of every measure and rule
+	@$(RUN) lightning_neurohealth catalogue > docs/catalogue.md
 
 test: $(INSTALLED)  ## run the tests; pytest's options go in ARGS, as in: make test ARGS="-k on_rate"
 	@$(RUN) pytest -n 2 $(ARGS)

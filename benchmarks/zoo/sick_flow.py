@@ -33,7 +33,7 @@ from benchmarks.zoo.training import (
 # Activations along the depth
 
 
-@sick("vanishing_activations", quick=True)
+@sick("vanishing_activations")
 def vanishing_in_a_deep_tanh() -> Seen:
     net, data = deep(9, nn.Tanh), points()
     scale(*owners(net), std=0.02)
@@ -100,7 +100,7 @@ def vanishing_through_convolutions() -> Seen:
     return Seen(fit(net, data, optimizer=sgd(1e-2), epochs=3), of("conv1", "conv2"))
 
 
-@sick("exploding_gradients", quick=True)
+@sick("exploding_gradients")
 def diverging_regression() -> Seen:
     """A network of linear layers far above its largest stable learning rate."""
     net, (x, y) = nn.Sequential(nn.Linear(4, 32), nn.Linear(32, 1)), curve()
