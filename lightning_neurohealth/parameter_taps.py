@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.layers import Layer, is_owner
+from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
+from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Receiver
-from lightning_neurohealth.weights import computed_weight
 
 
 class ParameterTaps:
@@ -25,16 +22,15 @@ class ParameterTaps:
 
     Attributes:
         wanted: The signals that some measure needs.
-        strangers: Gives layers that only other ranks, or an earlier run, have seen: their weights are here too.
+        weights: Those of the layers.
         scale: What the gradients of parameters are still multiplied with when they are read.
     """
 
     def __init__(
         self, parameters: Parameters, run: Run, finder: LayerFinder, receiver: Receiver, wanted: set[Signal]
     ) -> None:
-        self.parameters, self.run, self.finder, self.receiver, self.wanted = parameters, run, finder, receiver, wanted
-        self._index = {name: i for i, name in enumerate(parameters.names)}
-        self.strangers: Callable[[], list[Layer]] = list
+        self.parameters, self.run, self.receiver, self.wanted = parameters, run, receiver, wanted
+        self.weights = LayerWeights(parameters, finder)
         self.scale: Tensor | float = 1.0
         self._norms: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
@@ -68,7 +64,7 @@ class ParameterTaps:
         if not {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT} & self.wanted:
             return
         own = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
-        for layer, (weight, axis) in self._weight_tensors().items():
+        for layer, (weight, axis) in self.weights.trained().items():
             if weight.grad is None or not (own is None or id(weight) in own):
                 continue
             gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
@@ -76,7 +72,7 @@ class ParameterTaps:
                 self.receiver.take(layer, Signal.WEIGHT_GRADIENT, gradient)
             if Signal.NEURON_GRADIENT in self.wanted:
                 norms = gradient.double().norm(dim=2)
-                bias = self._bias(layer)
+                bias = self.weights.bias(layer)
                 if bias is not None and bias.grad is not None:
                     norms = torch.hypot(norms, _unscaled(bias.grad.double(), self.scale).reshape(1, -1))
                 self.receiver.take(layer, Signal.NEURON_GRADIENT, norms.unsqueeze(-1))
@@ -107,7 +103,7 @@ class ParameterTaps:
             self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
         weights, self._weights_before = self._weights_before, {}
         if weights:
-            now = self._weights()
+            now = self.weights.by_neuron()
             for layer, weight in weights.items():
                 if layer in now:
                     self.receiver.take(layer, Signal.WEIGHT_UPDATE, now[layer] - weight)
@@ -125,91 +121,26 @@ class ParameterTaps:
     def weights_now(self) -> None:
         """Deliver weights, biases and learned activation parameters as they are now."""
         if Signal.WEIGHT in self.wanted:
-            for layer, weight in self._weights().items():
+            for layer, weight in self.weights.by_neuron().items():
                 self.receiver.take(layer, Signal.WEIGHT, weight)
         if Signal.OUTGOING_WEIGHT in self.wanted:
-            for layer, norms in self._outgoing_norms().items():
+            for layer, norms in self.weights.outgoing_norms().items():
                 self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1))
-        if Signal.BIAS in self.wanted:
-            for layer in self._layers():
-                bias = self._bias(layer)
-                if bias is not None:
-                    self.receiver.take(layer, Signal.BIAS, bias.detach().reshape(1, -1, 1))
-        if Signal.SLOPE_PARAMETER in self.wanted:
-            for layer in self._layers():
-                slopes = getattr(self.finder.modules.get(layer.activation or ""), "weight", None)
-                if layer.function.name == "prelu" and isinstance(slopes, nn.Parameter):
-                    self.receiver.take(layer, Signal.SLOPE_PARAMETER, slopes.detach().reshape(1, 1, -1))
+        for layer in self.weights.layers():
+            for signal, shape in ((Signal.BIAS, (1, -1, 1)), (Signal.SLOPE_PARAMETER, (1, 1, -1))):
+                if signal in self.wanted:
+                    own = self.weights.bias(layer) if signal is Signal.BIAS else self.weights.slopes(layer)
+                    if own is not None:
+                        self.receiver.take(layer, signal, own.detach().reshape(shape))
 
     def _keep_weights(self) -> None:
         if Signal.WEIGHT_UPDATE in self.wanted:
-            for layer, weight in self._weights().items():
-                index = self._index[layer.weight or ""]
+            for layer, weight in self.weights.by_neuron().items():
                 # a weight that has changed since the step began is not what it was before
-                if layer not in self._weights_before and self._versions[index] == self._version(index):
+                if layer not in self._weights_before and self.weights.unchanged(layer, self._versions):
                     self._weights_before[layer] = weight.clone()
-
-    def _version(self, index: int) -> int:
-        return self.parameters.tensors[index]._version
-
-    def _bias(self, layer: Layer) -> Tensor | None:
-        """The bias that belongs to the layer's weight: the owner's, if its weight is called so."""
-        module = None if layer.owner is None else self.finder.modules.get(layer.owner)
-        if module is None or not (is_owner(module) or (layer.weight or "").rpartition(".")[2] == "weight"):
-            return None
-        bias = module._parameters.get("bias")
-        if bias is None or is_lazy(bias) or bias.numel() != layer.neurons or not bias.is_floating_point():
-            return None
-        return bias
-
-    def _layers(self) -> list[Layer]:
-        return [*self.finder.ordered(), *self.strangers()]
-
-    def _weight_tensors(self) -> dict[Layer, tuple[Tensor, int]]:
-        found: dict[Layer, tuple[Tensor, int]] = {}
-        for layer in self._layers():
-            index = self._index.get(layer.weight or "")
-            weight = None if index is None else self.parameters.tensors[index]
-            if weight is None or is_lazy(weight):
-                continue
-            if layer.weight_axis is not None and weight.is_floating_point():
-                found[layer] = (weight, layer.weight_axis)
-        return found
-
-    def _outgoing_norms(self) -> dict[Layer, Tensor]:
-        norms: dict[Layer, Tensor] = {}
-        known = {layer.name: layer for layer in self._layers()}
-        for reader, (weight, axis) in self._weights_and_axes().items():
-            layer = known.get(reader.before or "")
-            if layer is not None and layer.neurons % weight.shape[1 - axis] == 0:
-                found = by_input(weight, 1 - axis, layer.neurons).double().norm(dim=1)
-                norms[layer] = torch.hypot(norms[layer], found) if layer in norms else found
-        return norms
-
-    def _weights(self) -> dict[Layer, Tensor]:
-        return {layer: by_neuron(weight, axis) for layer, (weight, axis) in self._weights_and_axes().items()}
-
-    def _weights_and_axes(self) -> dict[Layer, tuple[Tensor, int]]:
-        """What the layers multiply with, which some modules compute from other parameters."""
-        found: dict[Layer, tuple[Tensor, int]] = {}
-        for layer, (parameter, axis) in self._weight_tensors().items():
-            module = self.finder.modules.get(layer.owner or "")
-            computed = None if module is None else computed_weight(module)
-            found[layer] = (parameter.detach() if computed is None else computed, axis)
-        return found
 
 
 def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:
     gradient = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
     return gradient if isinstance(scale, float) and scale == 1.0 else gradient.double() / scale
-
-
-def by_neuron(weight: Tensor, axis: int) -> Tensor:
-    """A weight, or its gradient, as ``[1, neurons, fan-in]``."""
-    return weight.movedim(axis, 0).reshape(1, weight.shape[axis], -1)
-
-
-def by_input(weight: Tensor, axis: int, inputs: int) -> Tensor:
-    """A weight as ``[inputs, fan-out]``; those of a convolution in groups are read by the neurons of their group."""
-    grouped = weight.reshape(inputs // weight.shape[axis], -1, *weight.shape[1:]) if axis else weight.unsqueeze(0)
-    return grouped.movedim(axis + 1, 1).reshape(inputs, -1)
