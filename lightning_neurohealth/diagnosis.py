@@ -56,6 +56,7 @@ class Diagnosis:
         """Findings of this window, the worst first, and those of the window before that have recovered."""
         outputs = [layer.neurons for layer in layers.values() if layer.output and layer.function.linear]
         window.progress.guesses = tuple(math.log(max(neurons, 2)) for neurons in outputs)
+        frozen = {n for n, wanted in zip(parameters.names, parameters.trainable(), strict=True) if not wanted}
         observe(self.lives, layers, numbers.layers, initial.layers, window)
         facts = {
             "initial": initial.across(),
@@ -73,6 +74,9 @@ class Diagnosis:
                 continue
             for layer, verdict in self._verdicts(rule, facts, numbers):
                 place = layer.name if layer else verdict.layer
+                if layer is not None and layer.weight in frozen and verdict.severity > Severity.WARNING:
+                    message = f"{verdict.message}; the layer is frozen, so that nothing can be lost or cured in it"
+                    verdict = replace(verdict, severity=Severity.WARNING, message=message)
                 # a depth rule may name another layer in each window: it is the same condition
                 key = (rule.name, place if isinstance(rule, LayerRule) else None)
                 now = (window.epoch, window.step)

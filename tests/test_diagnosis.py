@@ -83,6 +83,7 @@ class Run:
     def __init__(self, *rules: Rule) -> None:
         self.diagnosis = Diagnosis(list(rules), {})
         self.windows = 0
+        self.frozen: tuple[str, ...] = ()
 
     def window(self, fc1: float = 0.0, fc2: float = 0.0, **facts: Any) -> tuple[list[Finding], list[Finding]]:
         rates = {name: {"on_rate": torch.tensor(level)} for name, level in {"fc1": fc1, "fc2": fc2}.items()}
@@ -93,7 +94,8 @@ class Run:
         step = 20 * self.windows
         window = by_hand.window(**{"index": self.windows - 1, "seen": step, "step": step, **facts})
         layers = {name: by_hand.layer(2, name=name) for name in numbers.layers}
-        return self.diagnosis.judge(window, numbers, Numbers(), layers, by_hand.parameters("fc1", "fc2"), {})
+        parameters = by_hand.parameters("fc1", "fc2", frozen=self.frozen)
+        return self.diagnosis.judge(window, numbers, Numbers(), layers, parameters, {})
 
     def severities(self, *levels: float, **facts: Any) -> list[int]:
         """What is found on fc1 in each window."""
@@ -212,6 +214,14 @@ def test_learning_makes_statistical_conditions_warnings() -> None:
 @pytest.mark.parametrize("rule", [Insists(), Interrupts(), IsCertain()], ids=lambda rule: rule.name)
 def test_learning_does_not_excuse_all(rule: Rule) -> None:
     assert Run(rule).severities(3, 3, progress=by_hand.learning())[-1] == 3
+
+
+def test_a_frozen_layer_is_at_most_a_warning() -> None:
+    run = Run(Insists(windows=1))
+    run.frozen = ("fc1",)
+    found, _ = run.window(fc1=3, fc2=3)
+    assert [(f.layer, f.severity) for f in found] == [("fc2", Severity.CRITICAL), ("fc1", Severity.WARNING)]
+    assert "frozen" in found[1].message
 
 
 def test_learning_lifts_no_warning() -> None:

@@ -62,7 +62,7 @@ class DeadNeurons(Bands, LayerRule):
         proven = ((life.rows >= self.rows) & (life.measured >= self.steps)) | (life.epochs >= 1)
         dead = life.silent & proven
         number = int(dead.sum())
-        held_off = _held_off(layer, bias_negativity, positive_weight_sum)
+        held_off = _held_off(layer, life.silent, preactivation_mean, bias_negativity, positive_weight_sum)
         severity = self._severity(dead, life, held_off, window)
         if not severity:
             return None
@@ -140,12 +140,22 @@ class DeadNeurons(Bands, LayerRule):
         return causes, f"lower the learning rate or warm it up{leaky}{norm}"
 
 
-def _held_off(layer: Layer, bias_negativity: Tensor | None, positive_weight_sum: Tensor | None) -> Tensor | None:
+def _held_off(
+    layer: Layer,
+    silent: Tensor,
+    preactivation_mean: Tensor | None,
+    bias_negativity: Tensor | None,
+    positive_weight_sum: Tensor | None,
+) -> Tensor | None:
     """Neurons that more than the draw of their weights keeps on the flat side; ``None`` where that cannot be told."""
     if layer.normalized:
         return None
     held = [x < bound for x, bound in ((bias_negativity, -1.0), (positive_weight_sum, 0.0)) if x is not None]
-    return None if not held else torch.stack(held).any(0)
+    if preactivation_mean is not None and int((~silent).sum()) >= 8:
+        # those that live were drawn too: what lies five of their deviations under them was not
+        alive = preactivation_mean[~silent]
+        held.append(preactivation_mean < alive.mean() - 5 * alive.std())
+    return None if bias_negativity is None else torch.stack(held).any(0)
 
 
 def _most(dead: Tensor, measure: Tensor | None, bound: float) -> bool:

@@ -236,7 +236,9 @@ def test_learning_excuses_those_that_the_draw_of_their_weights_turned_off() -> N
     assert judge(measures(60), born=60, evidence=bias(-0.3)).severity == Severity.CRITICAL
 
 
-@pytest.mark.parametrize("evidence", [bias(-20.0), reach(-0.1), {}], ids=["bias", "weights", "unknown"])
+@pytest.mark.parametrize(
+    "evidence", [bias(-20.0), {**bias(0.0), **reach(-0.1)}, {}], ids=["bias", "weights", "unknown"]
+)
 def test_learning_does_not_excuse_those_that_something_holds_off(evidence: dict[str, Tensor]) -> None:
     assert judge(measures(60), born=60, evidence=evidence, progress=LEARNING).severity == Severity.CRITICAL
 
@@ -247,6 +249,16 @@ def test_a_network_has_time_to_show_that_it_learns() -> None:
     assert judge(measures(40), born=0, **early).severity == Severity.WARNING
     assert judge(measures(60), born=0, **early).severity == Severity.CRITICAL  # half of a layer does not just die
     assert judge(measures(40), born=40, seen=199, evidence=bias(-20.0)).severity == Severity.SERIOUS
+
+
+def test_a_pre_activation_far_below_all_others_is_no_draw() -> None:
+    """Weights of one sign on inputs that are never negative."""
+    mean = torch.linspace(-1, 1, 100, dtype=torch.float64).view(2, 50).T.flatten()  # half of both kinds
+    facts = {"born": 60, "progress": LEARNING}
+    drawn = {**bias(0.0), "preactivation_mean": mean, "preactivation_std": torch.ones(100)}
+    assert judge(measures(60), evidence=drawn, **facts).severity == Severity.WARNING
+    drawn["preactivation_mean"] = torch.where(torch.arange(100) < 60, -20.0, mean)
+    assert judge(measures(60), evidence=drawn, **facts).severity == Severity.CRITICAL
 
 
 def test_behind_a_norm_no_draw_of_weights_turns_a_neuron_off() -> None:
