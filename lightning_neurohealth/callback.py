@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_neurohealth.findings import CriticalFindingError, Severity
+from lightning_neurohealth.interventions import Fitness, Preflight, check_initialization, fitness
 from lightning_neurohealth.monitor import Monitor
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
@@ -68,8 +69,11 @@ class NeuronHealth(Callback):
             after this batch, as EarlyStopping does) or ``"raise"`` (CriticalFindingError).
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
+        preflight: Look at the model once more before its first update, by an extra ``training_step`` of the first
+            batch, and say whether it is fit to be trained.
 
     Attributes:
+        birth: What the preflight has shown, ``None`` before it.
         report: The last report, ``None`` before the first window has closed.
         reports: Every report so far.
 
@@ -90,22 +94,26 @@ class NeuronHealth(Callback):
         sinks: list[Sink] | None = None,
         on_critical: Literal["warn", "stop", "raise"] = "warn",
         max_overhead: float | None = None,
+        preflight: bool = False,
     ) -> None:
         super().__init__()
         self.settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead)
         one_of("log", log, ("summary", "layers", "none"))
         one_of("on_critical", on_critical, ("warn", "stop", "raise"))
+        if not isinstance(preflight, bool):
+            raise TypeError(f"preflight={preflight!r}: must be true or false")
         for sink in sinks or ():
             if not isinstance(sink, Sink):
                 raise TypeError(f"sinks: {sink!r} is not a Sink; pass objects, e.g. [Console()]")
         self.log_level = log  # Lightning puts a method called log on every callback
         self.sinks = default_sinks() if sinks is None else list(sinks)
         self.on_critical = on_critical
+        self.preflight, self.birth = preflight, cast("Preflight | None", None)
         self.reports: list[Report] = []
         self._monitor: Monitor | None = None
         self._open_sinks: list[Sink] = []
         self._global_step = self._epoch = 0
-        self._backward_seen = False
+        self._backward_seen = self._looks = False
         self._backwards, self._stepped = 0, set[int]()
         self._state: dict[str, Any] | None = None
         self._loaded: dict[str, Any] | None = None
@@ -114,6 +122,10 @@ class NeuronHealth(Callback):
     def report(self) -> Report | None:
         """The last report, ``None`` before the first window has closed."""
         return self.reports[-1] if self.reports else None
+
+    def fitness(self, score: str = "taylor", **weights: float) -> Fitness:
+        """Fitness of every neuron from the last report; see :func:`lightning_neurohealth.interventions.fitness`."""
+        return fitness(self.report, score, **weights)
 
     # The run
 
@@ -131,6 +143,7 @@ class NeuronHealth(Callback):
         self._backward_seen = False
         monitor.taps.backward = not pl_module.automatic_optimization
         self._resume()
+        self.birth, self._looks = None, self.preflight and monitor.steps == 0
         self._open(trainer)
 
     @guarded
@@ -143,6 +156,9 @@ class NeuronHealth(Callback):
     @guarded
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._monitor is not None:
+            if self._looks:
+                self._looks = False
+                self._look_before(trainer, pl_module, batch)
             self._backwards, self._stepped = 0, set()
             self._monitor.begin_step()
             self._monitor.begin_batch()
@@ -279,6 +295,14 @@ class NeuronHealth(Callback):
             self._state = self._monitor.state_dict(alone=True)
 
     # How
+
+    def _look_before(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
+        try:
+            self.birth = check_initialization(pl_module, batch, hook_root=False)
+            if trainer.is_global_zero:
+                _echo(trainer)(self.birth)
+        except Exception as error:
+            warnings.warn(f"NeuronHealth: no preflight; training goes on: {error!r}", RuntimeWarning, stacklevel=2)
 
     def _close(self, trainer: Trainer, log_step: int, last: bool, act: bool = True, alone: bool = False) -> None:
         monitor = self._monitor
