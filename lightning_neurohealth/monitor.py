@@ -123,7 +123,7 @@ class Monitor:
         self._measuring = False
         self._overflow = False
         self._first_kept = False
-        self._failed_measures: dict[str, str] = {}
+        self._failed_measures: dict[str, str] = dict(settings.not_collected)
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
         self.parameter_taps.weights.strangers = self._strangers
         self.taps.attach()

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from lightning_neurohealth import Monitor, NeuronHealth
@@ -37,6 +38,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("measures", ["slope", "xyz"], ValueError, f"no measure is called 'xyz'; known are {next(iter(all_measures()))}, "),
     ("measures", "standart", ValueError, "no measure is called 'standart'; did you mean 'standard'"),
     ("measures", "everything", ValueError, "Sets are economy, standard, full"),
+    ("measures", ["output_correlation"], ValueError, "output_correlation is not collected: it needs to know on which"),
     ("measures", ["slope", "standrd"], ValueError, "no measure is called 'standrd'; did you mean 'standard'"),
     ("measures", 5, TypeError, 'measures=5: must be "economy", "standard", "full", or a list of names, e.g. ["on_'),
     ("measures", None, TypeError, 'measures=None: must be "economy"'),
@@ -145,8 +147,23 @@ def test_a_rule_that_is_asked_for_brings_its_measures() -> None:
 def test_a_default_rule_without_its_measures_is_listed_with_what_it_needs() -> None:
     settings = Settings(measures=["zero_rate"])
     assert settings.chosen_rules == []
-    assert settings.not_judged["dormant_neurons"] == "needs dormancy"
-    assert set(settings.not_judged) == set(all_rules())
+    needs = {
+        name: [measure for measure, optional in rule.needs.items() if not optional and measure != "zero_rate"]
+        for name, rule in all_rules().items()
+    }
+    assert settings.not_judged == {name: f"needs {', '.join(measures)}" for name, measures in needs.items()}
+
+
+@pytest.mark.parametrize("measures", ["full", ["on_rate", "full"]], ids=str)
+def test_what_the_full_set_lacks_is_listed_with_the_reason(measures: Any) -> None:
+    net = network()
+    monitor = Monitor(net, measures=measures)
+    with monitor:
+        net(torch.randn(5, 3)).sum().backward()
+    report = monitor.close()
+    assert report is not None
+    assert report.coverage.missed["output_correlation"].startswith("not collected: it needs to know on which rows")
+    assert list(report.coverage.watched) == ["0", "2"]
 
 
 # What a monitor refuses when it sees the model
