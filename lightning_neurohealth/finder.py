@@ -8,7 +8,7 @@ does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -134,12 +134,18 @@ class LayerFinder:
 
     def recalled(self, name: str) -> Layer | None:
         """The layer of a call that runs again while backward does; such calls count from one in each stretch."""
-        name = name or ROOT
+        return self._again(name or ROOT, self._sites)
+
+    def recalled_function(self, caller: str | None, function: Activation) -> Layer | None:
+        """The layer of a function that is applied again within ``caller`` while backward runs."""
+        return self._again(f"{caller}.{function.name}" if caller else function.name, self._functions)
+
+    def _again(self, name: str, known: Mapping[str, Layer | None]) -> Layer | None:
         self._recounts[name] += 1
         call = name if self._recounts[name] == 1 else f"{name}#{self._recounts[name]}"
-        if call not in self._sites:
+        if call not in known:
             self._recounts[name], call = 1, name
-        return self._sites.get(call)
+        return known.get(call)
 
     def ordered(self) -> list[Layer]:
         """All layers in the order of execution."""

@@ -90,7 +90,11 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         taps = self.taps
-        if not (taps.armed and taps.following) or taps.inside or recomputing():
+        if taps.armed and not taps.inside and recomputing():
+            out = func(*args, **kwargs)
+            taps.guarded(taps.function_again, func, args, kwargs, out)
+            return out
+        if not (taps.armed and taps.following) or taps.inside:
             return func(*args, **kwargs)
         layer = taps.guarded(taps.before_function, func, args, kwargs)
         out = func(*args, **kwargs)
@@ -131,6 +135,8 @@ class Taps:
         self._callers_seen: list[RemovableHandle] = []
         self._functions: _Functions | None = None
         self._callers: list[str] = []
+        self._again: _Functions | None = None
+        self._again_at = 0
         self._pending: dict[str, list[Layer | None]] = {}
 
     # Life
@@ -157,7 +163,7 @@ class Taps:
     def _watch_callers(self) -> None:
         for name, module in self.finder.modules.items():
             if (name or self.hook_root) and not isinstance(module, torch.jit.ScriptModule):
-                begins = module.register_forward_pre_hook(Hook(self, lambda m, i, n=name: self._callers.append(n)))
+                begins = module.register_forward_pre_hook(Hook(self, lambda m, i, n=name: self._caller_begins(n)))
                 ends = module.register_forward_hook(Hook(self, lambda m, i, o: self._caller_ends()))
                 self._callers_seen += [begins, ends]
 
@@ -197,6 +203,9 @@ class Taps:
         if self._functions is not None:
             functions, self._functions = self._functions, None
             functions.leave()
+        if self._again is not None:
+            again, self._again = self._again, None
+            again.leave()
         if self.armed:
             self.armed = False
             self.finder.end_step()
@@ -236,7 +245,18 @@ class Taps:
         if not recomputing():
             self.finder.enter(name)
 
+    def _caller_begins(self, name: str) -> None:
+        self._callers.append(name)
+        if self._again is None and recomputing() and self._functions is not None:
+            # a backward pass runs without the modes that were on when it was called
+            self._again = _Functions(self)
+            self._again_at = len(self._callers)
+            _push_mode(self._again)
+
     def _caller_ends(self) -> None:
+        if self._again is not None and len(self._callers) == self._again_at:
+            again, self._again = self._again, None
+            again.leave()
         if self._callers:
             self._callers.pop()
 
@@ -289,6 +309,13 @@ class Taps:
             layer = self.finder.function_called(self._caller, func, args, kwargs, out)
         if layer is not None and isinstance(out, Tensor):
             self._activation(layer, out)
+
+    def function_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A function in a stretch that runs again for its gradients: a reentrant checkpoint had none the first time."""
+        function = activations.from_function(func, args, kwargs)
+        layer = None if function is None else self.finder.recalled_function(self._caller, function)
+        if layer is not None and isinstance(out, Tensor):
+            self._listen(layer, out)
 
     @property
     def _caller(self) -> str | None:

@@ -160,9 +160,9 @@ def modules() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.0), nn.Linear(8, 8), nn.Tanh())
 
 
-# A function in a reentrant checkpoint has no module whose second run could be told from another's: no gradient there.
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize(("build", "use_reentrant"), [(modules, False), (modules, True), (Functional, False)])
+@pytest.mark.parametrize("build", [modules, Functional])
+@pytest.mark.parametrize("use_reentrant", [False, True])
 def test_activation_checkpointing(use_reentrant: bool, build: Callable[[], nn.Module], steps: int) -> None:
     torch.manual_seed(0)
     plain = Checkpointed(lambda middle, x: middle(x), build()).double()
@@ -179,6 +179,24 @@ def test_activation_checkpointing(use_reentrant: bool, build: Callable[[], nn.Mo
             torch.testing.assert_close(
                 report[name][measure], layer[measure], rtol=1e-9, atol=0, equal_nan=True, msg=f"{name} {measure}"
             )
+
+
+@pytest.mark.parametrize("build", [modules, Functional])
+def test_reentrant_checkpoint_under_a_trainer(build: Callable[[], nn.Module]) -> None:
+    """Where what a backward pass calls is no new layer."""
+    torch.manual_seed(0)
+    plain = Checkpointed(lambda middle, x: middle(x), build()).double()
+    again = copy.deepcopy(plain)
+    again.checkpointed = lambda middle, x: checkpoint(middle, x, use_reentrant=True)
+    data = make_data(dtype=torch.float64)
+    expected, report = fit(plain, data).report, fit(again, data).report
+    assert list(report) == list(expected)
+    for name, layer in expected.items():
+        for measure in ("activation_rows", "on_rate", "gradient_flow", "gradient_pass_rate"):
+            torch.testing.assert_close(
+                report[name][measure], layer[measure], rtol=1e-9, atol=0, msg=f"{name} {measure}"
+            )
+    assert not _get_current_function_mode_stack()
 
 
 def test_checkpointing_of_the_whole_model() -> None:
