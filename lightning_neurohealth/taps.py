@@ -6,19 +6,19 @@ compiled code traces them as nothing. Statistics are taken inside the hook: what
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils.hooks import RemovableHandle
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.folding import fold
+from lightning_neurohealth.hooks import Functions, Hook, recomputing
 from lightning_neurohealth.layers import Layer, Subject, is_owner
 from lightning_neurohealth.signals import Signal
 
@@ -31,85 +31,6 @@ class Receiver(Protocol):
 
     def wants(self, signal: Signal) -> bool:
         """False where nothing would be done with it."""
-
-
-def fold(x: Tensor, axis: int) -> Tensor:
-    """View of ``x`` as ``[outer, neurons, inner]``; rows are outer × inner.
-
-    A view wherever the memory allows it, channels-last included (inner is 1 there); a copy for odd strides only.
-    """
-    axis %= x.dim()
-    neurons = x.shape[axis]
-    if axis == x.dim() - 1:
-        return x.reshape(-1, neurons, 1) if x.numel() else x.reshape(0, neurons, 1)
-    if not x.is_contiguous():
-        last = x.movedim(axis, -1)
-        if last.is_contiguous():
-            return last.reshape(math.prod(last.shape[:-1]), neurons, 1)
-    return x.reshape(math.prod(x.shape[:axis]), neurons, math.prod(x.shape[axis + 1 :]))
-
-
-def _nothing(*args: Any) -> None:
-    return None
-
-
-def _inert() -> Callable[..., None]:
-    return _nothing
-
-
-def recomputing() -> bool:
-    """True while backward runs: a checkpointed module that is called now is the same forward, not another one."""
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-class Hook:
-    """A module hook that survives pickling and deep copies as a hook that does nothing."""
-
-    __slots__ = ("call", "taps")
-
-    def __init__(self, taps: Taps, call: Callable[..., None]) -> None:
-        self.taps, self.call = taps, call
-
-    def __call__(self, *args: Any) -> None:
-        if self.taps.armed:
-            self.taps.guarded(self.call, *args)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _inert, ()
-
-
-class _Functions(TorchFunctionMode):
-    """Sees every call of a torch function while a step is traced."""
-
-    def __init__(self, taps: Taps) -> None:
-        super().__init__()
-        self.taps = taps
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        taps = self.taps
-        if taps.armed and not taps.inside and recomputing():
-            out = func(*args, **kwargs)
-            taps.guarded(taps.function_again, func, args, kwargs, out)
-            return out
-        if not (taps.armed and taps.following) or taps.inside:
-            return func(*args, **kwargs)
-        layer = taps.guarded(taps.before_function, func, args, kwargs)
-        out = func(*args, **kwargs)
-        taps.guarded(taps.after_function, layer, func, args, kwargs, out)
-        return out
-
-    def leave(self) -> None:
-        """Take this mode off, whichever others were put on since: those of another monitor, or of the user."""
-        above = []
-        while self in _get_current_function_mode_stack():
-            mode = _pop_mode()
-            if mode is not self:
-                above.append(mode)
-        for mode in reversed(above):
-            _push_mode(mode)
 
 
 class Taps:
@@ -133,9 +54,9 @@ class Taps:
         self.failure: Callable[[BaseException], None] | None = None
         self._handles: list[RemovableHandle] = []
         self._callers_seen: list[RemovableHandle] = []
-        self._functions: _Functions | None = None
+        self._functions: Functions | None = None
         self._callers: list[str] = []
-        self._again: _Functions | None = None
+        self._again: Functions | None = None
         self._again_at = 0
         self._pending: dict[str, list[Layer | None]] = {}
 
@@ -195,8 +116,8 @@ class Taps:
             self._watch_callers()
         self.follow(functions=True)
         if self.finder.tracing:
-            self._functions = _Functions(self)
-            self._functions.__enter__()
+            self._functions = Functions(self)
+            self._functions.enter()
 
     def disarm(self) -> None:
         """End it."""
@@ -249,9 +170,9 @@ class Taps:
         self._callers.append(name)
         if self._again is None and recomputing() and self._functions is not None:
             # a backward pass runs without the modes that were on when it was called
-            self._again = _Functions(self)
+            self._again = Functions(self)
             self._again_at = len(self._callers)
-            _push_mode(self._again)
+            self._again.enter()
 
     def _caller_ends(self) -> None:
         if self._again is not None and len(self._callers) == self._again_at:
@@ -302,11 +223,10 @@ class Taps:
         return layer
 
     def after_function(
-        self, layer: Layer | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+        self, before: Layer | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         """Deliver what it wrote, or follow the tensors through any other function."""
-        if layer is None:
-            layer = self.finder.function_called(self._caller, func, args, kwargs, out)
+        layer = before or self.finder.function_called(self._caller, func, args, kwargs, out)
         if layer is not None and isinstance(out, Tensor):
             self._activation(layer, out)
 

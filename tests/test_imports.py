@@ -19,7 +19,7 @@ FOLDER = Path(lightning_neurohealth.__path__[0])
 STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
-        "signals budget derivatives discovery findings frozen patterns origins progress compiled",
+        "signals budget derivatives discovery findings folding frozen hooks patterns origins progress compiled",
         "activations window",
         "layers nn",
         "weights roster",
@@ -54,7 +54,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
-    "taps": {"signals", "layers", "activations", "finder"},
+    "taps": {"signals", "layers", "activations", "finder", "folding", "hooks"},
     "parameter_taps": {"signals", "layers", "layer_weights", "activations", "finder", "parameters", "taps"},
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "ranks": {"statistics"},
