@@ -38,3 +38,21 @@ def test_in_a_network_as_it_is_when_the_window_closes() -> None:
     assert_close(report["3"]["prelu_slope"], -0.5)
     assert_close(report["3"]["prelu_slope_std"], 0)
     assert "prelu_slope" not in report["5"]
+
+
+class Weighted(nn.Tanh):
+    """A tanh that holds a parameter which has nothing to do with a slope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+
+def test_only_a_prelu_has_learned_slopes() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), Weighted(), nn.Linear(4, 4), nn.PReLU(4), nn.Linear(4, 1))
+    monitor = Monitor(net, measures=["prelu_slope", "prelu_slope_std", "on_rate"])
+    with monitor:
+        net(torch.ones(2, 3)).sum().backward()
+    report = monitor.close()
+    assert report is not None
+    assert [name for name in report if "prelu_slope" in report[name]] == ["2"]
