@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import fmean, median
 
 from torch import Tensor
 
@@ -16,10 +16,11 @@ ENOUGH = 10
 class LossSpike(Measure):
     """Robust z-score of each loss of the window, ``[points]``, in units of the usual deviation: (L − m) / (1.4826 MAD),
     with the median m and the median absolute deviation of up to 50 points of the window before it; 0 for the first ten.
+    Where more than half of the points are the same, 1.2533 times the mean absolute deviation takes its place.
 
     Above 10: a spike, unless such steps are usual in this run.
 
-    Source: robust statistics; the factor makes it a standard deviation for Gaussian noise.
+    Sources: robust statistics, Iglewicz and Hoaglin (1993); the factors make it a standard deviation of Gaussian noise.
     """
 
     def compute(self, loss: Series) -> Tensor:
@@ -35,7 +36,8 @@ def z_scores(losses: list[float], before: list[float] | None = None) -> list[flo
         score = 0.0
         if len(recent) >= ENOUGH:
             middle = median(recent)
-            spread = 1.4826 * median(abs(x - middle) for x in recent)
+            far = [abs(x - middle) for x in recent]
+            spread = 1.4826 * median(far) or 1.2533 * fmean(far)
             # a loss that never changed leaves rounding as the only scale
             score = (loss - middle) / max(spread, 1e-6 * abs(middle), 1e-12)
         scores.append(score)

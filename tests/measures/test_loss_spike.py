@@ -32,5 +32,12 @@ def test_what_is_not_finite_is_no_scale() -> None:
     assert_close(compute("loss_spike", series(losses), run()), z_scores(losses))
 
 
+def test_where_most_are_the_same_the_mean_deviation_counts() -> None:
+    """A hinge loss that is 0 on most batches."""
+    losses = [0.0] * 15 + [0.3, 0.0, 0.2, 0.0, 0.5]
+    expected = 0.5 / (1.2533 * np.mean(losses[:-1]))
+    assert_close(compute("loss_spike", series(losses), run())[-1], expected)
+
+
 def test_a_loss_that_never_changed() -> None:
     assert compute("loss_spike", series([2.0] * 15 + [3.0]), run())[-1] > 1e5

@@ -42,3 +42,19 @@ def test_ranks_with_the_same_gradient_do_not_pass_for_more_steps(ranks: int, mon
     assert_close(together.steps, 7)
     assert_close(together.mean, alone.mean)
     assert_close(together.variance, alone.variance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("ranks", [3, 6, 7, 49])
+def test_shares_of_ranks_that_do_not_add_up_to_a_whole_number(
+    ranks: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: ranks)
+    statistic = SampledMoments(parameters())
+    for step in STEPS[:steps]:
+        for _ in range(ranks):
+            statistic.merge(statistic.partials(step))
+    elements = np.asarray(STEPS[:steps].double()).reshape(steps, 17)
+    expected = elements.var(0, ddof=1) if steps > 1 else np.full(17, np.nan)
+    assert_close(statistic.variance, expected, rtol=1e-9)
