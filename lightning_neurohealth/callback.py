@@ -75,7 +75,8 @@ class NeuronHealth(Callback):
     Attributes:
         birth: What the preflight has shown, ``None`` before it.
         report: The last report, ``None`` before the first window has closed.
-        reports: Every report so far.
+        reports: Every report so far. The first and the last 101 hold each neuron's numbers, those between, in single
+            precision, the mean of each measure over a layer's neurons, and over the points of a series.
 
     Raises:
         ValueError, TypeError: A setting is out of range or of the wrong kind; at ``on_fit_start``, a pattern matches no

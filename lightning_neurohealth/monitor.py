@@ -33,6 +33,7 @@ from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics import Subject
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.taps import Taps
+from lightning_neurohealth.thinning import Thinner
 from lightning_neurohealth.window import Window
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
@@ -68,7 +69,8 @@ class Monitor:
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
-        reports: Every report so far.
+        reports: Every report so far. The first and the last 101 hold each neuron's numbers, those between, in single
+            precision, the mean of each measure over a layer's neurons, and over the points of a series.
 
     Raises:
         ValueError: A setting is out of range, a pattern matches no module, or nothing of the model can be watched.
@@ -102,6 +104,7 @@ class Monitor:
     def _setup(self, model: nn.Module, settings: Settings, hook_root: bool) -> None:
         self.settings = settings
         self.reports: list[Report] = []
+        self.thinner = Thinner()
         self.progress = Progress()
         self.budget = Budget(settings.max_overhead, settings.every_n_steps)
         self.parameters = Parameters(model)
@@ -321,6 +324,7 @@ class Monitor:
         self._window_start, self._measured = self.steps, 0
         self._index += 1
         self.reports.append(report)
+        self.thinner.thin(self.reports)
         return report
 
     def state_dict(self, alone: bool = False, ended: bool = False) -> dict[str, Any]:

@@ -43,7 +43,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "table",
         "comparison",
         "sinks",
-        "restart",
+        "restart thinning",
         "monitor",
         "interventions",
         "callback",
