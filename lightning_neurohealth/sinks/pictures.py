@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from lightning_neurohealth.history import History
 from lightning_neurohealth.report import Report, Severity
 from lightning_neurohealth.table import encodable, printable, shorten
 
@@ -23,12 +24,7 @@ SYMBOL: dict[str, Any] = {"markersize": 8, "color": "white", "markeredgecolor": 
 
 def windows(report: Report, most: int = WINDOWS) -> list[Report]:
     """The report and those before it, the oldest first."""
-    chain: list[Report] = []
-    current: Report | None = report
-    while current is not None and len(chain) < most:
-        chain.append(current)
-        current = current.previous
-    return chain[::-1]
+    return list(History.of(report).reports[-most:])
 
 
 def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
@@ -84,9 +80,7 @@ def chosen_layers(reports: Sequence[Report], measure: str) -> tuple[int, list[st
 
 def _mean(report: Report, name: str, measure: str) -> float:
     layer = report.layers.get(name)
-    if layer is None or measure not in layer:
-        return math.nan
-    value = float(layer[measure].double().mean())
+    value = layer.means.get(measure, math.nan) if layer is not None else math.nan
     return value if math.isfinite(value) else math.nan
 
 

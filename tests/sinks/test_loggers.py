@@ -13,7 +13,8 @@ from torch import nn
 
 from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.sinks import Loggers, Place
-from lightning_neurohealth.sinks.loggers import is_tensorboard, markdown
+from lightning_neurohealth.sinks.boards import board_of, tensorboard
+from lightning_neurohealth.sinks.markdown import markdown
 from tests.sinks.conftest import make_finding, make_report
 
 
@@ -170,12 +171,14 @@ def test_subclasses_are_tensorboards(tmp_path):
     class Mine(TensorBoardLogger):
         pass
 
-    assert is_tensorboard(Mine(tmp_path))
-    assert not is_tensorboard(CSVLogger(tmp_path))
+    assert board_of(Mine(tmp_path)) is tensorboard
+    assert board_of(CSVLogger(tmp_path)) is None
 
 
 def events(folder):
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0, "scalars": 0}).Reload()
+    return EventAccumulator(
+        str(folder), size_guidance={"images": 0, "tensors": 0, "scalars": 0, "histograms": 0}
+    ).Reload()
 
 
 def shown(board, reports):
@@ -198,6 +201,11 @@ def test_tensorboard(tmp_path):
     image = Image.open(io.BytesIO(pictures[1].encoded_image_string)).convert("RGB")
     assert image.size[0] >= 600
     assert len(image.getcolors(10**6)) > 20
+    assert set(read.Tags()["histograms"]) == {"neurohealth/on_rate"}
+    (last,) = [event for event in read.Histograms("neurohealth/on_rate") if event.step == 79]
+    value = last.histogram_value
+    assert (value.num, value.min, value.max) == (12, 0, 1)  # three layers of four neurons
+    assert value.sum == pytest.approx(3 * 1.75)
 
 
 def test_a_long_run_draws_only_some_pictures(tmp_path, monkeypatch):

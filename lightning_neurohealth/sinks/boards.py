@@ -1,0 +1,95 @@
+"""What each kind of logger shows beside scalars: a table of findings, one of layers, a picture, distributions.
+
+A kind is known by the name of its class, so that none is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_neurohealth.report import Report
+from lightning_neurohealth.sinks.markdown import markdown
+from lightning_neurohealth.sinks.pictures import heatmap, windows
+from lightning_neurohealth.table import columns, shown_layers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DISTRIBUTIONS = ("on_rate", "gradient_flow")
+Show = Callable[[Any, Report, int, bool], None]
+"""Takes the logger, the report, the step, and whether this window is one of those that are drawn."""
+FINDINGS = ("severity", "condition", "layer", "since step", "what", "why", "do")
+
+
+def board_of(logger: Any) -> Show | None:
+    """What shows a report on this kind of logger, subclasses included; nothing for one that takes scalars alone."""
+    return next((BOARDS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in BOARDS), None)
+
+
+def tensorboard(logger: Any, report: Report, step: int, draw: bool) -> None:
+    """Markdown under Text, a figure under Images, and distributions over neurons."""
+    board = logger.experiment
+    board.add_text("neurohealth/report", markdown(report), step)
+    for measure in DISTRIBUTIONS:
+        values = _pooled(report, measure)
+        if values is not None:
+            board.add_histogram(f"neurohealth/{measure}", values, step)
+    figure = _picture(report) if draw else None
+    if figure is not None:
+        board.add_figure("neurohealth/layers", figure, step, close=False)
+
+
+def wandb(logger: Any, report: Report, step: int, draw: bool) -> None:
+    """Tables and a picture in media."""
+    if not draw:
+        return
+    for name, table in tables(report).items():
+        rows = [list(row) for row in zip(*table.values(), strict=True)]
+        logger.log_table(f"neurohealth/{name}", columns=list(table), data=rows, step=step)
+    figure = _picture(report)
+    if figure is not None:
+        logger.log_image("neurohealth/layers", [figure], step=step)
+
+
+def mlflow(logger: Any, report: Report, step: int, draw: bool) -> None:
+    """Artifacts under ``neurohealth``, named after the step."""
+    if not draw:
+        return
+    for name, table in tables(report).items():
+        logger.experiment.log_table(logger.run_id, table, f"neurohealth/{name}_{step:08}.json")
+    figure = _picture(report)
+    if figure is not None:
+        logger.experiment.log_figure(logger.run_id, figure, f"neurohealth/layers_{step:08}.png")
+
+
+BOARDS = {"TensorBoardLogger": tensorboard, "WandbLogger": wandb, "MLFlowLogger": mlflow}
+
+
+def tables(report: Report) -> dict[str, dict[str, list[str]]]:
+    """Name to columns to cells: the findings, and the numbers of some layers."""
+    rows = [
+        (f.severity.name, f.condition, f.where, str(f.since[1]), f.message, f.cause, f.remedy) for f in report.findings
+    ]
+    layers = shown_layers(report)
+    return {
+        "findings": {title: [row[i] for row in rows] for i, title in enumerate(FINDINGS)},
+        **({"numbers": columns(report, layers)} if layers else {}),
+    }
+
+
+def _pooled(report: Report, measure: str) -> torch.Tensor | None:
+    """The finite numbers of all neurons of all layers."""
+    values = [layer[measure].flatten().double().cpu() for layer in report.layers.values() if measure in layer]
+    pooled = torch.cat(values) if values else torch.zeros(0)
+    pooled = pooled[pooled.isfinite()]
+    return pooled if pooled.numel() else None
+
+
+def _picture(report: Report) -> Figure | None:
+    try:
+        return heatmap(windows(report))
+    except ImportError:
+        return None

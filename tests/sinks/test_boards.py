@@ -1,0 +1,94 @@
+"""What each remote logger keeps, read back from its own files, offline."""
+
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from lightning_neurohealth.sinks import Loggers, Place
+from lightning_neurohealth.sinks.boards import tables
+from tests.sinks.conftest import make_finding, make_report
+
+NAME = 'a/b[0] "q"|<i>,ä'
+
+
+def two_windows():
+    first = make_report([NAME, "head"])
+    return [first, make_report([NAME, "head"], [make_finding(NAME, value=0.75)], index=1, previous=first)]
+
+
+def logged(logger):
+    """Write two windows, the second one sick."""
+    sink = Loggers()
+    sink.open(Place(loggers=[logger]))
+    for report in two_windows():
+        sink.write(report, report.step - 1)
+    assert list(sink._boards) == [logger]
+
+
+def is_findings(columns, rows):
+    (finding,) = two_windows()[1].findings
+    assert columns == ["severity", "condition", "layer", "since step", "what", "why", "do"]
+    assert rows == [["SERIOUS", "dead_neurons", NAME, "40", finding.message, finding.cause, finding.remedy]]
+
+
+def is_picture(data):
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    assert image.size[0] >= 600
+    assert len(image.getcolors(10**6)) > 20
+
+
+def test_tables_hold_findings_and_numbers():
+    both = tables(two_windows()[1])
+    is_findings(list(both["findings"]), [list(row) for row in zip(*both["findings"].values(), strict=True)])
+    assert both["numbers"]["layer"] == [NAME, "head"]
+    assert both["numbers"]["on rate"] == ["44%", ""]
+
+
+@pytest.mark.slow
+def test_wandb(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    from lightning.pytorch.loggers import WandbLogger
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandbLogger(save_dir=tmp_path, offline=True, project="p", settings=wandb.Settings(x_disable_stats=True))
+    logged(logger)
+    assert logger.experiment.summary["neurohealth/score"] == pytest.approx(2 / 3)
+    assert logger.experiment.summary["neurohealth/dead_neurons"] == 0.75
+    assert logger.experiment.summary["trainer/global_step"] == 79
+    logger.experiment.finish()
+    (_, found) = sorted(tmp_path.glob("wandb/offline-run-*/files/media/table/neurohealth/findings_*"), key=order)
+    table = json.loads(found.read_text(encoding="utf-8"))
+    is_findings(table["columns"], table["data"])
+    pictures = list(tmp_path.glob("wandb/offline-run-*/files/media/images/neurohealth/layers_*.png"))
+    assert len(pictures) == 2
+    is_picture(pictures[0].read_bytes())
+
+
+def order(path):
+    return int(path.name.split("_")[1])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of mlflow's own calls of sqlalchemy
+def test_mlflow(tmp_path):
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    logger = MLFlowLogger(tracking_uri=f"sqlite:///{tmp_path / 'm.db'}", artifact_location=str(tmp_path / "artifacts"))
+    logged(logger)
+    client = logger.experiment
+    points = [(m.step, m.value) for m in client.get_metric_history(logger.run_id, "neurohealth/score")]
+    assert points == [(39, 1.0), (79, pytest.approx(2 / 3))]
+    kept = {artifact.path for artifact in client.list_artifacts(logger.run_id, "neurohealth")}
+    assert kept == {
+        f"neurohealth/{name}_{step}.{end}"
+        for name, end in (("findings", "json"), ("numbers", "json"), ("layers", "png"))
+        for step in ("00000039", "00000079")
+    }
+    frame = client.load_table(logger.experiment_id, "neurohealth/findings_00000079.json", run_ids=[logger.run_id])
+    is_findings(list(frame), frame.astype(str).values.tolist())  # pandas takes the step for a number
+    (picture,) = tmp_path.glob("artifacts/**/layers_00000079.png")
+    is_picture(picture.read_bytes())
