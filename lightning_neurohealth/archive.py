@@ -107,7 +107,11 @@ def _file(path: Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     below = [file.parent.parent for depth in ("*", "*/*") for file in sorted(path.glob(f"{depth}/neurohealth/{NAME}"))]
-    hint = f"there is one in {', '.join(map(str, below[:5]))}" if below else "give the log directory of a run that has ended"
+    hint = (
+        f"there is one in {', '.join(map(str, below[:5]))}"
+        if below
+        else "give the log directory of a run that has ended"
+    )
     raise FileNotFoundError(f"{path} has no neurohealth/{NAME}; {hint}")
 
 

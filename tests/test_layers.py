@@ -436,7 +436,9 @@ def test_weights_of_modules_that_are_not_called(steps: int) -> None:
     assert facts == [("fc.weight", 0, 4), ("conv.weight", 0, 2), ("back", 0, 6), ("words.weight", 0, 4)]
 
 
-@pytest.mark.parametrize("view", [lambda w: w.T, lambda w: w.transpose(0, 1), lambda w: w[None].squeeze(0).mT], ids=str)
+@pytest.mark.parametrize(
+    "view", [lambda w: w.T, lambda w: w.transpose(0, 1), lambda w: w[None].squeeze(0).mT], ids=["T", "transpose", "mT"]
+)
 def test_neurons_of_a_turned_weight(view: Any) -> None:
     net = Applied([lambda x, w: torch.tanh(F.linear(x, view(w))), F.linear], (3, 3), (2, 3))
     hidden, out = layers_of(net, torch.randn(6, 3)).values()

@@ -107,7 +107,7 @@ class ExplodingGradients(RunRule):
 
 
 def _climb(earlier: list[float], points: list[float]) -> list[float]:
-    """The longest stretch, by growth, in which each point is larger than the one before, and that ends in ``points``."""
+    """The stretch of the largest growth in which each point is above the one before, and that ends in ``points``."""
     best: list[float] = []
     stretch: list[float] = []
     for i, point in enumerate([*earlier, *points]):

@@ -71,6 +71,8 @@ class LowGradientSnr(RunRule):
         fall = progress.since_start(self.learned)
         if window.seen < self.steps or fall is None or not flat(fall, self.learned) or progress.improving:
             return
+        if fall.error > self.learned / 2:
+            return  # a fall that would count could hide in the noise of the loss
         names = trained_matrices(layers, parameters)
         ratio = of_all(update_ratio or {}, names)
         if ratio < STILL or ratio > LARGE:
