@@ -61,14 +61,9 @@ def network(make: Callable[[], Trained]) -> Callable[[], Trained]:
     @cache
     @wraps(make)
     def trained() -> Trained:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # several wait for each other longer than these small networks take
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                return make()
-        finally:
-            torch.set_num_threads(threads)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return make()
 
     return trained
 
