@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.layers import ROOT, Layer, is_owner
+from lightning_neurohealth.layers import COLLECTIONS, ROOT, Layer, is_owner
 from lightning_neurohealth.parameters import Parameters
 
 
@@ -95,5 +95,5 @@ def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
 
 
 def _holds_weights(module: nn.Module) -> bool:
-    foreign = not type(module).__module__.startswith("torch.")
-    return foreign and any(not is_lazy(p) and p.dim() >= 2 for p in module.parameters(recurse=False))
+    of_user = not type(module).__module__.startswith("torch.") or isinstance(module, COLLECTIONS)
+    return of_user and any(not is_lazy(p) and p.dim() >= 2 for p in module.parameters(recurse=False))

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.layers import (
+    COLLECTIONS,
     ROOT,
     Layer,
     clean_name,
@@ -30,6 +31,7 @@ from lightning_neurohealth.origins import (
     MULTIPLICATIONS,
     NOWHERE,
     PRODUCTS,
+    WEIGHTED,
     Origin,
     Origins,
     function_name,
@@ -71,19 +73,22 @@ class LayerFinder:
         }
         self._patience = PATIENCE
         self._sites: dict[str, Layer | None] = {}
-        self._origins = Origins()
         self._counts: dict[str, Counter[str]] = {}
         self._recounts: Counter[str] = Counter()
         self._sequence: list[str] = []
         self._names_in_order: list[str] = []
         self._names = {id(p): clean_name(name) for name, p in model.named_parameters()}
         self._owners = {name for name, module in self.modules.items() if is_owner(module)}
-        self._owned = {
-            id(p): name
-            for name, module in self.modules.items()
-            for p in module.parameters(recurse=False)
-            if not is_lazy(p) and p.dim() >= 2
-        }
+        self._owned: dict[int, str] = {}
+        self._homes: dict[str, str] = {}
+        for name, module in self.modules.items():
+            for own, p in module.named_parameters(recurse=False):
+                if not is_lazy(p) and p.dim() >= 2:
+                    # a list of parameters has many, and calls none of them its weight
+                    path = f"{name}.{own}" if isinstance(module, COLLECTIONS) else name
+                    self._owned[id(p)], self._homes[path] = path, name
+        self._origins = Origins(self._owned)
+        self._activated: dict[int, str] = {}
         self._inputs: dict[str, tuple[str | None, bool]] = {}
         self._carried: dict[str, frozenset[str]] = {}
         self._applied: dict[str, Applied] = {}
@@ -95,6 +100,7 @@ class LayerFinder:
         self._counts = {}
         self._recounts.clear()
         self._sequence.clear()
+        self._activated.clear()
         self._order = 0
 
     def end_step(self) -> None:
@@ -153,12 +159,20 @@ class LayerFinder:
 
     # Calls of modules
 
-    def produced(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Tensor) -> Layer | None:
-        """A module with a weight has written ``out``; gives the layer to measure there, if any."""
+    def produced(
+        self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Tensor, others: Iterable[Tensor] = ()
+    ) -> Layer | None:
+        """A module with a weight has written ``out``; gives the layer to measure there, if any.
+
+        ``others`` are what it has written beside that, such as the last state of an RNN.
+        """
         call = self.numbered(name)
         if not self.tracing:
             return self._known(call)
-        return self._produce(call, name, neuron_axis(module, out), inputs, out, own_function(module))
+        layer = self._produce(call, name, neuron_axis(module, out), inputs, out, own_function(module))
+        for other in others:
+            self._origins.note(other, Origin(sources=frozenset({call}), carried=frozenset({call})))
+        return layer
 
     def activated(self, name: str, function: Activation, z: Tensor | None) -> Layer | None:
         """An activation module is about to read ``z``; gives its layer."""
@@ -212,14 +226,16 @@ class LayerFinder:
         name = function_name(function)
         if name in PRODUCTS or name in CONVOLUTIONS:
             axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
-            applied = None if self._within_owner(caller) else applied_weight(name, tensors, out, self._owned)
+            within = self._within_owner(caller)
+            applied = None if within else applied_weight(name, tensors, out, self._origins.parameter)
             if applied is not None:
                 self._weights_used = True
-                owner = self._owned[id(applied.parameter)]
-                call = self.numbered(owner)
+                path = self._owned[id(applied.parameter)]
+                call = self.numbered(path)
                 self._applied[call] = applied
-                return self._produce(call, owner, applied.out_axis, tuple(applied.inputs), out)
-            self._find_gates([t for t in tensors if self._is_bounded(t)])
+                return self._produce(call, self._homes[path], applied.out_axis, tuple(applied.inputs), out)
+            if not within and name not in WEIGHTED:
+                self._find_gates([t for t in tensors if self._is_bounded(t)])
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
             self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
             return None
@@ -289,7 +305,8 @@ class LayerFinder:
         axis = guessed_axis(z) if origin.axis is None else origin.axis
         owner = origin.owner
         taken = self.layers.get(owner) if owner else None
-        if taken is not None and taken.activation not in (None, activation):
+        again = owner is not None and self._activated.setdefault(origin.order, call) != call
+        if again or (taken is not None and taken.activation not in (None, activation)):
             owner = None
         if owner is None:
             self._order += 1
@@ -304,7 +321,8 @@ class LayerFinder:
         layer.order = origin.order if owner else self._order
         layer.normalized = owner is not None and origin.normalized
         path = owner.split("#")[0] if owner else None
-        return self._register(layer, "" if path == ROOT and path not in self.modules else path)
+        path = "" if path == ROOT and path not in self.modules else path
+        return self._register(layer, path if path is None else self._homes.get(path, path))
 
     def _register(self, layer: Layer, owner: str | None) -> Layer | None:
         if not self.patterns.wanted(layer.name):
@@ -339,7 +357,8 @@ class LayerFinder:
         factors = [t for t in tensors if t.dim() > 0 and not isinstance(t, nn.Parameter)]
         layers = {id(layer): layer for layer in (self._origins.of(factor).layer for factor in factors) if layer}
         if alone or (len(factors) >= 2 and len({id(f) for f in factors}) >= 2):
-            for layer in layers.values():
+            bounded = [layer for layer in layers.values() if layer.function.saturates]
+            for layer in bounded or layers.values():  # what a bounded one multiplies is the value
                 layer.gate = True
 
     def _is_bounded(self, tensor: Tensor) -> bool:

@@ -14,6 +14,8 @@ from lightning_neurohealth import activations
 from lightning_neurohealth.activations import IDENTITY, Activation
 
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+COLLECTIONS = (nn.ParameterList, nn.ParameterDict)
 ROOT = "root"
 """Name of the model itself, where it is a layer."""
 
@@ -98,7 +100,7 @@ def merged_order(sequences: Iterable[Sequence[str]]) -> list[str]:
 
 def is_owner(module: nn.Module) -> bool:
     """True for a module that turns its input into z = Wx + b by a weight of its own."""
-    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase)):
+    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, *RECURRENT)):
         return True
     return type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2
 
@@ -118,5 +120,6 @@ def neuron_axis(module: nn.Module, out: Tensor) -> int:
 
 def own_function(module: nn.Module) -> Activation:
     """The activation that an owner applies by itself: that of a plain RNN; an LSTM's or GRU's output has none."""
-    kind = {"RNN_TANH": nn.Tanh(), "RNN_RELU": nn.ReLU()}.get(getattr(module, "mode", ""))
+    name = getattr(module, "nonlinearity", "") if isinstance(module, RECURRENT) else ""
+    kind = {"tanh": nn.Tanh(), "relu": nn.ReLU()}.get(name)
     return (activations.from_module(kind) if kind is not None else None) or IDENTITY

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CONVOLUTIONS = {f"conv{transposed}{d}d" for d in (1, 2, 3) for transposed in ("", "_transpose")}
 PRODUCTS = {"linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "bilinear"}
+WEIGHTED = CONVOLUTIONS | {"linear"}
+"""Functions of which one argument is a weight, though it may be computed from data."""
 MULTIPLICATIONS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
 MIXTURES = {"lerp": 2, "lerp_": 2, "addcmul": 1, "addcmul_": 1}
 """Functions that multiply some of their tensors with others: from which one on."""
@@ -60,14 +62,16 @@ NOWHERE = Origin()
 
 
 class Origins:
-    """The origins of the tensors that are alive."""
+    """The origins of the tensors that are alive; ``parameters`` holds the ids of those that can be weights."""
 
-    def __init__(self) -> None:
-        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+    def __init__(self, parameters: Container[int] = ()) -> None:
+        self._parameters = parameters
+        self.clear()
 
     def clear(self) -> None:
         """Forget them all."""
-        self._known = WeakIdKeyDictionary()
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._computed: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def of(self, tensor: Tensor) -> Origin:
         """The origin of ``tensor``; ``NOWHERE`` for one that no layer feeds."""
@@ -86,6 +90,16 @@ class Origins:
         """Names of all layers whose scale any of ``tensors`` carries on."""
         return frozenset().union(*(self.of(tensor).carried for tensor in tensors))
 
+    def parameter(self, tensor: Tensor) -> Tensor | None:
+        """The parameter that ``tensor`` is, views, or is computed from element by element; ``None`` of data."""
+        for base in (tensor, tensor._base):
+            if base is not None and id(base) in self._parameters:
+                return base
+            if base is not None and base in self._computed:
+                computed: Tensor = self._computed[base]
+                return computed
+        return None
+
     def split(self, whole: Tensor, parts: Sequence[Any]) -> None:
         """``parts`` were cut out of ``whole``: none of them is a layer's whole output any more."""
         origin = self.of(whole)
@@ -100,6 +114,9 @@ class Origins:
         """The function called ``name`` has turned ``tensors`` into ``out``."""
         known = [t for t in tensors if t in self._known]
         if not known:
+            weight = next((p for p in map(self.parameter, tensors) if p is not None), None)
+            if weight is not None and weight.shape == out.shape:
+                self._computed[out] = weight  # scaled, masked, normalized or cast
             return
         origin = self.of(known[0])
         axis = moved_axis(name, args[1:], kwargs, known[0], out, origin.axis)
@@ -160,11 +177,15 @@ def function_name(function: Any) -> str:
 
 
 def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among ``values``, and among their tuples and lists."""
+    """The tensors among ``values``, and in their tuples, lists, mappings and dataclasses."""
     found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, (tuple, list)):
-            found.extend(v for v in value if isinstance(v, Tensor))
+            found.extend(tensors_in(value))
+        elif isinstance(value, Mapping):
+            found.extend(tensors_in(value.values()))
+        elif is_dataclass(value) and not isinstance(value, type):
+            found.extend(tensors_in(vars(value).values()))
     return found

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from lightning_neurohealth import activations
@@ -20,6 +19,7 @@ from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.folding import fold
 from lightning_neurohealth.hooks import Functions, Hook, recomputing
 from lightning_neurohealth.layers import Layer, Subject, is_owner
+from lightning_neurohealth.origins import tensors_in
 from lightning_neurohealth.signals import Signal
 
 
@@ -197,13 +197,23 @@ class Taps:
 
     def _owner_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
         self.called.add(name)
-        out = out[0] if isinstance(out, tuple) and out else out  # of an RNN: what follows is its state
-        out = getattr(out, "data", out) if isinstance(out, PackedSequence) else out
-        if isinstance(out, Tensor):
-            again = recomputing()
-            layer = self.finder.recalled(name) if again else self.finder.produced(module, name, inputs, out)
-            if layer is not None:
-                self._activation(layer, out)
+        found = [t for t in tensors_in((out,)) if t.is_floating_point() or t.is_complex()]
+        if not found:
+            self.finder.unknown[name] = f"gives a {type(out).__name__} without a tensor of numbers"
+            return
+        first, *others = found  # of an RNN, the others are its state
+        again = recomputing()
+        layer = self.finder.recalled(name) if again else self.finder.produced(module, name, inputs, first, others)
+        if layer is not None:
+            self._activation(layer, first)
+            if isinstance(module, nn.RNNBase) and others[-1].requires_grad:
+                directions = 1 + module.bidirectional
+                state = others[-2] if isinstance(module, nn.LSTM) else others[-1]
+                state.register_hook(lambda gradient: self._state_gradient(layer, gradient[-directions:]))
+
+    def _state_gradient(self, layer: Layer, gradient: Tensor) -> None:
+        """What flows into the last state of the last layer, which is the activation at the end of each sequence."""
+        self._gradient(layer, gradient.movedim(0, -2).flatten(-2), None)
 
     def _attention_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
         heads = out[0]  # which no layer feeds directly

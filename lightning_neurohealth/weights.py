@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from lightning_neurohealth.layers import Layer, clean_name, is_owner
+from lightning_neurohealth.layers import RECURRENT, Layer, clean_name, is_owner
 from lightning_neurohealth.origins import CONVOLUTIONS
 
 LEFT_PRODUCTS = {"matmul", "__matmul__", "mm", "bmm"}
@@ -95,7 +95,7 @@ def _tensor(value: Any) -> Tensor | None:
 
 
 def _axis(module: nn.Module, weight: Tensor) -> int | None:
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, RECURRENT):
         return None  # a neuron reads by two matrices, and gates of an LSTM or GRU by several rows of each
     swapped = (type(module).__name__ == "Conv1D" and weight.dim() == 2) or getattr(module, "transposed", False)
     return 1 if swapped else 0
@@ -118,12 +118,14 @@ class Applied:
     inputs: tuple[Tensor, ...]
 
 
-def applied_weight(function: str, tensors: list[Tensor], out: Tensor, owned: Container[int]) -> Applied | None:
-    """The weight among the ``tensors`` of a product or convolution: a parameter, or a view of one, beside data.
+def applied_weight(
+    function: str, tensors: list[Tensor], out: Tensor, parameter_of: Callable[[Tensor], Tensor | None]
+) -> Applied | None:
+    """The weight among the ``tensors`` of a product or convolution, beside data; a product of two weights is no layer.
 
-    ``owned`` holds the ids of all parameters with two axes or more. A product of two parameters is no layer.
+    ``parameter_of`` gives the parameter with two axes or more that a tensor is, views or is computed from.
     """
-    parameters = [next((p for p in (t, t._base) if p is not None and id(p) in owned), None) for t in tensors]
+    parameters = [parameter_of(t) for t in tensors]
     data = [t for t, p in zip(tensors, parameters, strict=True) if p is None and not isinstance(t, nn.Parameter)]
     place = next((i for i, parameter in enumerate(parameters) if parameter is not None), None)
     if place is None or not data:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -320,6 +322,36 @@ class SwiGLU(nn.Module):
         return self.down(self.act(self.gate(x)) * self.up(x))
 
 
+class Squeezed(nn.Module):
+    """Squeeze and excitation: a sigmoid scales what a ReLU gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(2, 6, 3), nn.ReLU()
+        self.down, self.up, self.gate = nn.Conv2d(6, 2, 1), nn.Conv2d(2, 6, 1), nn.Sigmoid()
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.relu(self.conv(x))
+        return self.head((a * self.gate(self.up(self.relu(self.down(a.mean((2, 3), keepdim=True)))))).mean((2, 3)))
+
+
+def test_what_a_bounded_gate_multiplies_is_no_gate() -> None:
+    layers = layers_of(Squeezed(), torch.randn(3, 2, 6, 6))
+    assert rows_of(layers) == [
+        ("conv", "conv", "relu", 1, 6),
+        ("down", "down", "relu", 1, 2),
+        ("up", "up", "gate", 1, 6),
+        ("head", "head", None, -1, 1),
+    ]
+    assert [name for name, layer in layers.items() if layer.gate] == ["up"]
+
+
+def test_activation_that_a_computed_weight_reads_is_no_gate() -> None:
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.utils.parametrizations.weight_norm(nn.Linear(5, 1)))
+    assert not any(layer.gate for layer in layers_of(net, torch.randn(6, 4)).values())
+
+
 @pytest.mark.parametrize("functional", [False, True])
 def test_gate(functional: bool) -> None:
     layers = layers_of(SwiGLU(functional), torch.randn(6, 4))
@@ -498,6 +530,85 @@ def test_arithmetic_of_a_loss_is_no_layer(loss: Any, steps: int) -> None:
     layers = {layer.name: layer.activation for layer in monitor.close().values()}
     monitor.remove()
     assert layers == {"fc1": "act", "fc2": None}
+
+
+class Scaled(nn.Module):
+    """Applies what it computes from its weight: scaled for an equal learning rate, masked, or of norm one."""
+
+    def __init__(self, computed: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.computed = nn.Parameter(torch.randn(5, 4)), nn.Parameter(torch.zeros(5)), computed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.computed(self.weight), self.bias)
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [
+        lambda w: w * 0.5,
+        lambda w: w * torch.ones(5, 4).tril(),
+        lambda w: F.normalize(w, dim=1),
+        lambda w: (w - w.mean(1, keepdim=True)) / w.std(1, keepdim=True),
+        lambda w: w.double().float(),
+    ],
+    ids=["scaled", "masked", "norm one", "standardized", "cast"],
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_weight_that_is_computed_before_a_function_applies_it(computed: Any, steps: int) -> None:
+    layers = layers_of(nn.Sequential(Scaled(computed), nn.ReLU(), nn.Linear(5, 1)), torch.randn(6, 4), steps=steps)
+    assert rows_of(layers) == [("0", "0", "1", -1, 5), ("2", "2", None, -1, 1)]
+    assert (layers["0"].weight, layers["0"].weight_axis, layers["0"].fan_in) == ("0.weight", 0, 4)
+
+
+class Lists(nn.Module):
+    """Its weights lie in torch's containers of parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(2, 6))])
+        self.more = nn.ParameterDict({"first": nn.Parameter(torch.randn(4, 3))})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.tanh(F.linear(F.linear(x, self.more["first"]), self.weights[0])), self.weights[1])
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_lists_of_parameters(steps: int) -> None:
+    _, report = watch_step(Lists(), torch.randn(6, 3), steps=steps)
+    assert report.coverage.missed == {}
+    assert report.coverage.parameters == 1
+    layers = layers_of(Lists(), torch.randn(6, 3), steps=steps)
+    assert rows_of(layers) == [
+        ("more.first", "more", None, -1, 4),
+        ("weights.0", "weights", "tanh", -1, 6),
+        ("weights.1", "weights", None, -1, 2),
+    ]
+    assert [x.weight for x in layers.values()] == ["more.first", "weights.0", "weights.1"]
+
+
+class Split(nn.Module):
+    """Both halves of what a weight gives, as in CReLU: the same activation reads it twice."""
+
+    def __init__(self, module: bool) -> None:
+        super().__init__()
+        self.fc, self.head, self.relu = nn.Linear(4, 6), nn.Linear(12, 1), nn.ReLU() if module else F.relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fc(x)
+        return self.head(torch.cat([self.relu(z), self.relu(-z)], -1))
+
+
+@pytest.mark.parametrize("module", [True, False])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_one_weight_with_two_activations(module: bool, steps: int) -> None:
+    net, x = Split(module), torch.randn(50, 4)
+    monitor, report = watch_step(net, x, steps=steps)
+    assert list(report) == ["fc", "relu#2", "head"]
+    z = net.fc(x)
+    torch.testing.assert_close(report["fc"]["on_rate"], (z > 0).double().mean(0))
+    torch.testing.assert_close(report["relu#2"]["on_rate"], (z < 0).double().mean(0))
+    assert monitor.finder.layers["relu#2"].owner is None
 
 
 # Calls
@@ -721,6 +832,118 @@ def test_recurrent_layers_are_watched_at_their_outputs() -> None:
     torch.testing.assert_close(
         report["lstm"]["activation_mean"], net.lstm(net.words(x))[0].detach().flatten(0, 1).double().mean(0)
     )
+
+
+class Last(nn.Module):
+    """Reads the last state of a bidirectional network of two layers, not its outputs."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.rnn, self.head = kind(4, 5, num_layers=2, bidirectional=True, batch_first=True), nn.Linear(10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, state = self.rnn(x)
+        state = state[0] if isinstance(state, tuple) else state
+        return self.head(torch.cat([state[-2], state[-1]], -1))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layer_of_which_the_last_state_is_read(kind: type[nn.RNNBase]) -> None:
+    net, x = Last(kind), torch.randn(3, 6, 4)
+    monitor, report = watch_step(net, x)
+    assert list(report) == ["rnn", "head"]
+    assert report["rnn"]["on_rate"].shape == (10,)
+    assert outputs(monitor.finder.layers) == ["head"]
+    gradient = 2 * net(x) / 3 * net.head.weight  # of the mean of the squared outputs
+    torch.testing.assert_close(report["rnn"]["gradient_flow"].float(), gradient.abs().mean(0).detach())
+
+
+class Cells(nn.Module):
+    """Three recurrent cells over ten steps of time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru, self.rnn = nn.LSTMCell(4, 5), nn.GRUCell(5, 6), nn.RNNCell(6, 3)
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = gru = rnn = None
+        for now in x:
+            state = self.lstm(now, state)
+            gru = self.gru(state[0], gru)
+            rnn = self.rnn(gru, rnn)
+        return self.head(rnn)
+
+
+def test_recurrent_cells_are_a_layer_a_call() -> None:
+    net, x = Cells(), torch.randn(10, 20, 4)
+    monitor, report = watch_step(net, x, steps=2)
+    assert list(report) == [
+        f"{name}#{call}" if call > 1 else name for call in range(1, 11) for name in ("lstm", "gru", "rnn")
+    ] + ["head"]
+    layers = monitor.finder.layers
+    assert [(layers[n].neurons, layers[n].activation, layers[n].owner) for n in ("lstm#10", "gru", "rnn#2")] == [
+        (5, None, "lstm"),
+        (6, None, "gru"),
+        (3, "tanh", "rnn"),
+    ]
+    assert report.coverage.missed == {}
+    assert report.coverage.parameters == 1
+    first, _ = net.lstm(x[0])
+    torch.testing.assert_close(report["lstm"]["on_rate"], (first > 0).double().mean(0))
+    assert all((report[name]["gradient_flow"] > 0).all() for name in report)
+
+
+@dataclass
+class Output:
+    mask: Tensor
+    logits: Tensor
+
+
+class Wrapped(nn.Linear):
+    """A layer that hands out more than its output."""
+
+    def __init__(self, inputs: int, outputs: int, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__(inputs, outputs)
+        self.wrap = wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(super().forward(x))
+
+
+WRAPS: list[tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = [
+    (lambda x: (x, None), lambda out: out[0]),
+    (lambda x: {"mask": x > 0, "out": x}, lambda out: out["out"]),
+    (lambda x: Output(x > 0, x), lambda out: out.logits),
+    (lambda x: [{"nested": (x,)}], lambda out: out[0]["nested"][0]),
+]
+
+
+@pytest.mark.parametrize(("wrap", "unwrap"), WRAPS, ids=["tuple", "dict", "dataclass", "nested"])
+def test_layer_that_returns_a_container(wrap: Any, unwrap: Any) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.act, self.head = Wrapped(4, 6, wrap), nn.ReLU(), nn.Linear(6, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.act(unwrap(self.fc(x))))
+
+    layers = layers_of(Net(), torch.randn(5, 4), steps=2)
+    assert rows_of(layers) == [("fc", "fc", "act", -1, 6), ("head", "head", None, -1, 1)]
+
+
+def test_layer_that_returns_no_tensor_is_listed() -> None:
+    class Net(MLP):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = Wrapped(4, 4, lambda x: SimpleNamespace(out=x))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(self.hidden(x).out)
+
+    _, report = watch_step(Net(), torch.randn(5, 4))
+    assert report.coverage.missed == {"hidden": "gives a SimpleNamespace without a tensor of numbers"}
 
 
 def test_modules_that_are_no_layers_are_listed() -> None:
