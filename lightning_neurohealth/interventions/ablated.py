@@ -77,13 +77,13 @@ class Ablation(Mapping[str, LayerAblation]):
         return len(self.layers)
 
     def rank(self) -> list[tuple[str, Group, float]]:
-        """Layer, group and change of the loss over all layers, what the loss misses least first."""
+        """Layer, group and change of the loss over all layers, what the loss misses least first; NaN last."""
         found = [
             (name, group, float(change))
             for name, layer in self.layers.items()
             for group, change in zip(layer.groups, layer.change.tolist(), strict=True)
         ]
-        return sorted(found, key=lambda entry: entry[2])
+        return sorted(found, key=lambda entry: (entry[2] != entry[2], entry[2]))
 
     def __str__(self) -> str:
         lines = [f"loss {self.loss:.4g} over {self.rows:,} rows; what silencing a neuron adds to it:"]

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_neurohealth.interventions.cutting import CannotCutError, checked_masks, cut, zero_outgoing
 from lightning_neurohealth.interventions.masks import Masks
-from lightning_neurohealth.interventions.pruning import call
-from lightning_neurohealth.interventions.untouched import device_of, untouched
+from lightning_neurohealth.interventions.sample import call, sample_for
+from lightning_neurohealth.interventions.untouched import untouched
 from lightning_neurohealth.interventions.wiring import wired
 
 TOLERANCE = 1e-5
@@ -56,7 +56,9 @@ class Compaction:
         return "\n".join(lines + [f"  {layer} stays: {reason}" for layer, reason in self.refused.items()])
 
 
-def compact(model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any, *, skip: bool = False) -> Compaction:
+def compact(
+    model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any = None, *, skip: bool = False
+) -> Compaction:
     """A copy of ``model`` without the masked neurons: narrower Linear, convolution and batch-norm modules.
 
     It computes what the model computes when nobody reads those neurons, in evaluation mode to 1e-5; this is checked on
@@ -65,14 +67,15 @@ def compact(model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any, 
     Args:
         model: Masks of ``torch.nn.utils.prune`` are made permanent in the copy.
         masks: Layer to bool tensor ``[neurons]``, True for a neuron that is to go.
-        sample: Input of one forward: a tensor, arguments, or keywords.
+        sample: Input of one forward: a tensor, arguments, or keywords; ``None`` for the model's
+            ``example_input_array``, or numbers made up for its first layer.
         skip: Leave out layers that cannot be cut.
 
     Raises:
         CannotCutError: A layer takes part in a residual sum, has tied weights, or the like.
         TypeError, ValueError: A mask does not fit the model.
     """
-    device_of(model)
+    sample = sample_for(model, sample)
     with untouched(model, training=False), torch.no_grad():
         before, flops_before = _counted(model, sample)
         smaller = copy.deepcopy(model)

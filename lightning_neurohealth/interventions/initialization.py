@@ -14,8 +14,8 @@ from torch.nn.utils import parametrize
 from lightning_neurohealth.interventions.drawing import drawn
 from lightning_neurohealth.interventions.edits import Edit, make
 from lightning_neurohealth.interventions.looking import chosen, look
-from lightning_neurohealth.interventions.pruning import call
-from lightning_neurohealth.interventions.untouched import device_of, untouched
+from lightning_neurohealth.interventions.sample import call, sample_for
+from lightning_neurohealth.interventions.untouched import untouched
 from lightning_neurohealth.interventions.wiring import cuttable
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.taps import Taps
@@ -36,7 +36,7 @@ class Initialization:
 
 def initialize(
     model: nn.Module,
-    sample: Any,
+    sample: Any = None,
     *,
     layers: Sequence[str] | None = None,
     relu_bias: float = 0.0,
@@ -49,7 +49,8 @@ def initialize(
 
     Args:
         model: Changed in place, all of it or nothing.
-        sample: Input of one forward, in which the activations are found: a tensor, arguments, or keywords.
+        sample: Input of one forward, in which the activations are found: a tensor, arguments, or keywords; ``None`` for
+            the model's ``example_input_array``, or numbers made up for its first layer.
         layers: Glob patterns over names of layers; ``None`` for all.
         relu_bias: Bias of layers with a dead zone at 0; 0.01 helps against neurons that are dead at birth.
         seed: Of the draw; ``None`` for torch's random numbers.
@@ -59,7 +60,7 @@ def initialize(
     """
     if isinstance(relu_bias, bool) or not isinstance(relu_bias, (int, float)):
         raise TypeError(f"relu_bias={relu_bias!r}: must be a number")
-    device_of(model)
+    sample = sample_for(model, sample)
     with untouched(model, training=False), torch.no_grad():
         taps = look(model, lambda: call(model, sample), Taps)
     found = {layer.name: layer for layer in taps.finder.ordered()}
@@ -71,7 +72,7 @@ def initialize(
     done: set[int] = set()
     for name, layer in wanted.items():
         module = taps.finder.modules.get(layer.owner or "") if layer.owner else None
-        reason = _obstacle(module, done)
+        reason = _obstacle(taps.finder.modules, module, done)
         if reason or module is None:
             left[name] = reason
             continue
@@ -86,7 +87,7 @@ def initialize(
     return Initialization(schemes, left)
 
 
-def _obstacle(module: nn.Module | None, done: set[int]) -> str:
+def _obstacle(modules: Mapping[str, nn.Module], module: nn.Module | None, done: set[int]) -> str:
     if module is None:
         return "it has no weight of its own"
     weight = getattr(module, "weight", None)
@@ -99,7 +100,11 @@ def _obstacle(module: nn.Module | None, done: set[int]) -> str:
         return "its weights are frozen"
     if id(weight) in done:
         return "its weights are those of an earlier layer"
-    return ""
+    holders = (
+        name for name, m in modules.items() if not cuttable(m) and any(p is weight for p in m._parameters.values())
+    )
+    holder = next(holders, "")
+    return f"its weights are those of {holder}" if holder else ""
 
 
 def _dead_at_zero(layer: Layer) -> bool:

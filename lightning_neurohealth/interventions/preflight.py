@@ -30,8 +30,11 @@ FAR = 10.0
 DEAD = 0.5
 """Share of a layer's neurons that may be silent on the whole batch: the band of CRITICAL dead neurons."""
 FAINT = 1e-4
-"""Least ratio of the smallest to the largest gradient of a weight: it is the product of what flows forward and what
-flows back, and each may fall a hundredfold along the depth before it counts as poor initialisation."""
+"""Least ratio of the gradient of a weight at either end of the depth to the largest: it is the product of what flows
+forward and what flows back, and each may fall a hundredfold along the depth before it counts as poor initialisation."""
+END = 3
+"""Layers that make an end; the largest gradient among them counts. Queries and keys, two in a row, hardly get any while
+attention is still even, and that is no fault."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,10 @@ def _of_layers(layers: Mapping[str, Birth]) -> list[str]:
         if birth.dead >= DEAD
     ]
     sizes = {name: birth.gradient_rms for name, birth in layers.items() if birth.gradient_rms > 0}
-    if sizes:
-        least, most = min(sizes, key=lambda n: sizes[n]), max(sizes, key=lambda n: sizes[n])
+    few = min(END, len(sizes) - 1)
+    ends = (list(sizes)[:few], list(sizes)[-few:]) if few > 0 else ()
+    for end in ends:
+        least, most = max(end, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
         if sizes[least] < FAINT * sizes[most]:
             problems.append(
                 f"the gradient of {least} is {sizes[least] / sizes[most]:.1g} of that of {most}: initialise for the "

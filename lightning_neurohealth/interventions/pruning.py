@@ -11,19 +11,13 @@ from torch.nn.utils import prune
 
 from lightning_neurohealth.interventions.cutting import checked_masks, inputs_of, own_tensors
 from lightning_neurohealth.interventions.masks import Masks
-from lightning_neurohealth.interventions.untouched import device_of, untouched
+from lightning_neurohealth.interventions.sample import call, sample_for
+from lightning_neurohealth.interventions.untouched import untouched
 from lightning_neurohealth.interventions.wiring import axis_of, wired
 
 
-def call(model: nn.Module, sample: Any) -> Any:
-    """The output of ``model`` for a tensor, a tuple of arguments, or a mapping of keywords."""
-    if isinstance(sample, Mapping):
-        return model(**sample)
-    return model(*sample) if isinstance(sample, (tuple, list)) else model(sample)
-
-
 def prune_neurons(
-    model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any, *, skip: bool = False
+    model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any = None, *, skip: bool = False
 ) -> dict[str, str]:
     """Mask all weights of some neurons to 0: those that come in, their bias, and those by which others read them.
 
@@ -32,7 +26,8 @@ def prune_neurons(
     Args:
         model: Its parameters get masks in place.
         masks: E.g. ``health.fitness("taylor").dying(quantile=0.1)``.
-        sample: Input of one forward, in which it is seen who reads whom: a tensor, arguments, or keywords.
+        sample: Input of one forward, in which it is seen who reads whom: a tensor, arguments, or keywords; ``None`` for
+            the model's ``example_input_array``, or numbers made up for its first layer.
         skip: Leave out layers that cannot be pruned.
 
     Returns:
@@ -49,7 +44,7 @@ def prune_neurons(
 
 
 def model_pruning(
-    model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any, *, skip: bool = False
+    model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any = None, *, skip: bool = False
 ) -> dict[str, Any]:
     """Arguments of Lightning's ``ModelPruning`` that put the same masks on: ``ModelPruning(**model_pruning(...))``.
 
@@ -81,7 +76,7 @@ def _parameters(
     model: nn.Module, masks: Masks | Mapping[str, Tensor], sample: Any, skip: bool
 ) -> tuple[dict[tuple[nn.Module, str], Tensor], dict[str, str]]:
     """Module and parameter name to a mask of 0 and 1, in the shape of the parameter."""
-    device_of(model)
+    sample = sample_for(model, sample)
     with untouched(model, training=False), torch.no_grad():
         wiring = wired(model, lambda: call(model, sample))
     found, reasons = checked_masks(wiring, masks if isinstance(masks, Masks) else Masks(masks), skip)

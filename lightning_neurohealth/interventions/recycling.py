@@ -13,9 +13,9 @@ from lightning_neurohealth.interventions.cutting import CannotCutError, inputs_o
 from lightning_neurohealth.interventions.drawing import drawn
 from lightning_neurohealth.interventions.edits import Edit, make
 from lightning_neurohealth.interventions.looking import unknown_layer
-from lightning_neurohealth.interventions.pruning import call
+from lightning_neurohealth.interventions.sample import call, sample_for
 from lightning_neurohealth.interventions.selection import check_indices
-from lightning_neurohealth.interventions.untouched import device_of, untouched
+from lightning_neurohealth.interventions.untouched import untouched
 from lightning_neurohealth.interventions.wiring import Wiring, axis_of, wired
 from lightning_neurohealth.layers import Layer
 
@@ -23,7 +23,7 @@ from lightning_neurohealth.layers import Layer
 def recycle(
     model: nn.Module,
     neurons: Mapping[str, Sequence[int]],
-    sample: Any,
+    sample: Any = None,
     *,
     optimizers: Optimizer | Sequence[Optimizer] = (),
     seed: int = 0,
@@ -35,7 +35,8 @@ def recycle(
     Args:
         model: Changed in place.
         neurons: Layer to indices.
-        sample: Input of one forward, in which it is seen who reads whom: a tensor, arguments, or keywords.
+        sample: Input of one forward, in which it is seen who reads whom: a tensor, arguments, or keywords; ``None`` for
+            the model's ``example_input_array``, or numbers made up for its first layer.
         optimizers: Whose moments of these weights are set to 0.
         seed: Of the fresh weights.
 
@@ -48,7 +49,7 @@ def recycle(
 
     Source: Sokar et al. (2023), "The dormant neuron phenomenon in deep reinforcement learning" (ReDo).
     """
-    device_of(model)
+    sample = sample_for(model, sample)
     with untouched(model, training=False), torch.no_grad():
         wiring = wired(model, lambda: call(model, sample))
     layers = {layer.name: layer for layer in wiring.finder.ordered()}

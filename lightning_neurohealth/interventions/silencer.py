@@ -84,14 +84,24 @@ class Ablator:
                 continue
             except (CopiesDisagreeError, RuntimeError, ValueError):
                 several = None  # what ails single ablations too shows itself there
-            if several is not None and layer not in self._batchable:
-                odd = int((several - several.mean()).abs().argmax())
-                single = self.loss(batch, layer, rest[odd])
-                if not torch.isclose(several[odd], single, rtol=AGREE, atol=1e-7, equal_nan=True):
-                    several = None
+            if (
+                several is not None
+                and layer not in self._batchable
+                and not self._as_single(several, batch, layer, rest)
+            ):
+                several = None
             self._batchable[layer] = several is not None
             found.extend(several if several is not None else ())
         return torch.stack(found)
+
+    def _as_single(self, several: Tensor, batch: Any, layer: str, groups: Sequence[Group]) -> bool:
+        """True if copies give what single ablations give: the one that stands out, and the last, which all the others
+        stand before where rows are taken for steps in time."""
+        odd = int((several - several.mean()).abs().argmax())
+        return all(
+            torch.isclose(several[i], self.loss(batch, layer, groups[i]), rtol=AGREE, atol=1e-7, equal_nan=True)
+            for i in dict.fromkeys((odd, len(groups) - 1))
+        )
 
     def _several(self, batch: Any, layer: str, groups: Sequence[Group]) -> Tensor:
         inputs, target = split(batch)

@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.interventions.looking import look
-from lightning_neurohealth.interventions.pruning import call
+from lightning_neurohealth.interventions.sample import call, sample_for
 from lightning_neurohealth.interventions.untouched import device_of, untouched
 from lightning_neurohealth.layers import clean_name
 from lightning_neurohealth.taps import Taps
@@ -42,8 +42,9 @@ def swap_activation(
         model: Changed in place, all places or none.
         old: Class of the activations to replace, or several.
         new: A module, of which every place gets a copy, or a class, or anything that makes one when called.
-        sample: Input of one forward (a tensor, arguments, or keywords); then a PReLU of one slope gets one for each
-            channel, wherever channels lie on axis 1 and are of one number.
+        sample: Input of one forward (a tensor, arguments, or keywords), in which it is seen how many channels a PReLU
+            of one slope gets slopes for; they must lie on axis 1 and be of one number. ``None`` for the model's
+            ``example_input_array``, or numbers made up for its first layer; where it runs on neither, one slope stays.
 
     Returns:
         Names of the places.
@@ -65,22 +66,32 @@ def swap_activation(
     ]
     if not places:
         raise ValueError(_nothing_to_swap(model, kinds))
-    widths = _channels(model, sample, [(name, module) for *_, name, module in places])
-    made: dict[int, nn.Module] = {}
-    for _, _, _, module in places:
-        if id(module) not in made:
-            made[id(module)] = _made(new, widths.get(id(module)), module).to(device=device, dtype=dtype)
+    made = {module: _made(new) for module in dict.fromkeys(module for *_, module in places)}
+    if any(_sizeable(module) for module in made.values()):
+        for module, channels in _channels(model, sample, {name: module for *_, name, module in places}).items():
+            made[module] = _sized(made[module], channels)
+    made = {module: _like(twin, module).to(device=device, dtype=dtype) for module, twin in made.items()}
     for parent, child, _, module in places:
-        parent._modules[child] = made[id(module)]
+        parent._modules[child] = made[module]
     return [name for *_, name, _ in places]
 
 
-def _made(new: New, channels: int | None, old: nn.Module) -> nn.Module:
+def _made(new: New) -> nn.Module:
     module = copy.deepcopy(new) if isinstance(new, nn.Module) else new() if callable(new) else new
     if not isinstance(module, nn.Module):
         raise TypeError(f"new={new!r}: must be a module, or make one when called, e.g. nn.LeakyReLU(0.01)")
-    if type(module) is nn.PReLU and module.num_parameters == 1 and channels is not None:
-        module = nn.PReLU(channels, init=float(module.weight.detach()))
+    return module
+
+
+def _sizeable(module: nn.Module) -> bool:
+    return type(module) is nn.PReLU and module.num_parameters == 1
+
+
+def _sized(module: nn.Module, channels: int) -> nn.Module:
+    return nn.PReLU(channels, init=next(module.parameters()).item()) if _sizeable(module) else module
+
+
+def _like(module: nn.Module, old: nn.Module) -> nn.Module:
     if hasattr(module, "inplace") and hasattr(old, "inplace"):
         module.inplace = old.inplace
     for name in HOOKS:
@@ -90,15 +101,16 @@ def _made(new: New, channels: int | None, old: nn.Module) -> nn.Module:
     return module
 
 
-def _channels(model: nn.Module, sample: Any, places: list[tuple[str, nn.Module]]) -> dict[int, int]:
+def _channels(model: nn.Module, sample: Any, modules: dict[str, nn.Module]) -> dict[nn.Module, int]:
     """How many channels each module sees, where they lie on axis 1 and it is always the same number."""
-    if sample is None:
+    try:
+        sample = sample_for(model, sample)
+    except ValueError:
         return {}
-    shapes: dict[int, set[tuple[int, int]]] = {}
+    shapes: dict[nn.Module, set[tuple[int, int]]] = {}
     handles = []
-    modules = dict(places)
-    for module in {id(m): m for m in modules.values()}.values():
-        seen = shapes.setdefault(id(module), set())
+    for module in dict.fromkeys(modules.values()):
+        seen = shapes.setdefault(module, set())
         handles.append(module.register_forward_pre_hook(lambda m, i, seen=seen: seen.add((i[0].dim(), i[0].shape[1]))))
     try:
         with untouched(model, training=False), torch.no_grad():
@@ -107,13 +119,13 @@ def _channels(model: nn.Module, sample: Any, places: list[tuple[str, nn.Module]]
         for handle in handles:
             handle.remove()
     layers = {layer.activation: layer for layer in taps.finder.ordered()}
-    found: dict[int, int] = {}
+    found: dict[nn.Module, int] = {}
     for name, module in modules.items():
-        layer, seen = layers.get(name), shapes[id(module)]
+        layer, seen = layers.get(name), shapes[module]
         if layer is not None and len(seen) == 1:
             ((dims, width),) = seen
             if width == layer.neurons and layer.axis % dims == 1:
-                found[id(module)] = width
+                found[module] = width
     return found
 
 

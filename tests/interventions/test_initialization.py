@@ -66,6 +66,7 @@ class TestInitialize:
         assert initialize(Functional(), torch.randn(2, 300)).chosen == {"fc1": "xavier", "fc2": "lecun"}
 
     def test_keeps_the_scale_through_a_deep_net(self) -> None:
+        torch.manual_seed(0)
         model = net(*(nn.ReLU() for _ in range(20)))
         x = torch.randn(64, 300)
         with torch.no_grad():
@@ -122,6 +123,23 @@ class TestInitialize:
             assert torch.equal(parameter, before[name]) == (not name.startswith("tied") or name == "tied.fc2.bias"), (
                 name
             )
+
+    def test_leaves_an_embedding_that_an_output_layer_shares(self) -> None:
+        class Tokens(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed, self.fc, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False)
+                self.head.weight = self.embed.weight
+
+            def forward(self, ids: Tensor) -> Tensor:
+                return self.head(self.fc(self.embed(ids)).relu())
+
+        model = Tokens()
+        before = model.embed.weight.clone()
+        found = initialize(model, torch.arange(9))
+        assert found.chosen == {"fc": "he"}
+        assert found.left == {"head": "its weights are those of embed"}
+        assert torch.equal(model.embed.weight, before)
 
     def test_leaves_all_but_the_weights(self) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()).train()

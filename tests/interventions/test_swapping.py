@@ -34,7 +34,7 @@ class TestSwapActivation:
 
     def test_parameters_of_each_place_are_its_own(self) -> None:
         model = mlp()
-        swap_activation(model, nn.ReLU, nn.PReLU())
+        swap_activation(model, nn.ReLU, nn.PReLU(), sample=X4)
         assert model[1].weight is not model[2][1].weight
 
     def test_sizes_prelu_to_its_channels(self) -> None:
@@ -46,6 +46,16 @@ class TestSwapActivation:
         swap_activation(conv, nn.ReLU, nn.PReLU, sample=IMAGES)
         assert conv[2].num_parameters == 7
         conv(IMAGES)
+
+    def test_sizes_prelu_without_a_sample(self) -> None:
+        model = mlp()
+        swap_activation(model, nn.ReLU, nn.PReLU)
+        assert [model[1].num_parameters, model[2][1].num_parameters] == [6, 5]
+
+    def test_one_slope_where_nobody_knows_the_input(self) -> None:
+        model = nn.Sequential(nn.Bilinear(4, 4, 3), nn.ReLU())
+        swap_activation(model, nn.ReLU, nn.PReLU)
+        assert model[1].num_parameters == 1
 
     def test_one_slope_where_channels_are_not_on_axis_one(self) -> None:
         model = nn.Sequential(nn.Linear(8, 7), nn.ReLU())
