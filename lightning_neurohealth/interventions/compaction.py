@@ -61,6 +61,8 @@ def compact(
 ) -> Compaction:
     """A copy of ``model`` without the masked neurons: narrower Linear, convolution and batch-norm modules.
 
+    What stands or falls with a neuron goes too: the other side of a gate, a depthwise convolution before or behind it.
+
     It computes what the model computes when nobody reads those neurons, in evaluation mode to 1e-5; this is checked on
     the sample. The model itself is not changed.
 
@@ -85,8 +87,7 @@ def compact(
         for owner, mask in found.items():
             zero_outgoing(smaller, wiring[owner], mask)
         unread = call(smaller, sample)
-        for owner, mask in found.items():
-            cut(smaller, owner, wiring[owner], mask)
+        cut(smaller, wiring, found)
         reasons = dict.fromkeys(found, "")
         try:
             after, flops = _counted(smaller, sample)

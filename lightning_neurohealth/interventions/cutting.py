@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_neurohealth.interventions.looking import unknown_layer
 from lightning_neurohealth.interventions.masks import Masks
-from lightning_neurohealth.interventions.wiring import Wires, Wiring, axis_of, width
+from lightning_neurohealth.interventions.wiring import Wires, Wiring, axis_of, depthwise, width
 
 
 class CannotCutError(ValueError):
@@ -27,7 +27,7 @@ class CannotCutError(ValueError):
 
 
 def checked_masks(wiring: Wiring, masks: Masks, skip: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Module to mask, for all layers that lose a neuron; and layer to reason, for those that cannot.
+    """Module to mask, for all layers that lose a neuron and their partners; and layer to reason, for those that cannot.
 
     Raises:
         TypeError, ValueError: A layer does not exist, a mask has another length, or a layer cannot be cut and ``skip``
@@ -47,12 +47,14 @@ def checked_masks(wiring: Wiring, masks: Masks, skip: bool) -> tuple[dict[str, T
         if not mask.any():
             continue
         obstacles = wiring[layer.owner].obstacles if layer.owner else ["it has no weight of its own"]
-        if mask.all():
+        together = [layer.owner, *wiring[layer.owner].partners] if layer.owner else []
+        whole = torch.stack([mask.cpu(), *(found[owner] for owner in together if owner in found)]).any(0)
+        if whole.all():
             obstacles = ["none of its neurons would be left"]
         if obstacles:
             reasons[name] = " and ".join(obstacles)
-        elif layer.owner:
-            found[layer.owner] = mask
+        else:
+            found.update(dict.fromkeys(together, whole))
     if reasons and not skip:
         raise CannotCutError(reasons)
     return found, reasons
@@ -67,6 +69,10 @@ def own_tensors(module: nn.Module, neurons: int) -> Iterator[tuple[str, int]]:
             along = axis if tensor.dim() >= 2 else 0
             if tensor.shape[along] == neurons:
                 yield name, along
+
+
+OWN = ("out_features", "out_channels", "num_features", "num_parameters", "nf")
+"""Attributes in which modules count their neurons."""
 
 
 def inputs_of(mask: Tensor, inner: int) -> Tensor:
@@ -92,18 +98,21 @@ def zero_outgoing(model: Any, wires: Wires, mask: Tensor) -> None:
             module.weight.index_fill_(axis_of(module, incoming=True), columns, 0)
 
 
-def cut(model: nn.Module, owner: str, wires: Wires, mask: Tensor) -> None:
-    """Take the masked neurons out of their module, of what follows it, and of its readers."""
-    neurons, kept = len(mask), (~mask).nonzero().flatten()
-    for name in (owner, *dict.fromkeys(wires.norms)):
-        module = model.get_submodule(name)
-        for tensor, axis in list(own_tensors(module, neurons)):
-            keep(module, tensor, axis, kept)
-        _count(module, ("out_features", "out_channels", "num_features", "num_parameters", "nf"), neurons, len(kept))
-    for reader, inner in wires.readers.items():
+def cut(model: nn.Module, wiring: Wiring, masks: Mapping[str, Tensor]) -> None:
+    """Take the masked neurons out of their modules, of what follows these, and of their readers."""
+    readers: dict[str, Tensor] = {}
+    for owner, mask in masks.items():
+        wires, neurons, kept = wiring[owner], len(mask), (~mask).nonzero().flatten()
+        for name in (owner, *dict.fromkeys(wires.norms)):
+            module = model.get_submodule(name)
+            counts = (*OWN, "in_channels", "groups") if depthwise(module) else OWN
+            for tensor, axis in list(own_tensors(module, neurons)):
+                keep(module, tensor, axis, kept)
+            _count(module, counts, neurons, len(kept))
+        readers.update({reader: ~inputs_of(mask, inner) for reader, inner in wires.readers.items()})
+    for reader, inputs in readers.items():
         module = model.get_submodule(reader)
-        before = width(module, incoming=True)
-        columns = (~inputs_of(mask, inner)).nonzero().flatten()
+        before, columns = width(module, incoming=True), inputs.nonzero().flatten()
         keep(module, "weight", axis_of(module, incoming=True), columns)
         _count(module, ("in_features", "in_channels", "nx"), before, len(columns))
 

@@ -21,7 +21,7 @@ def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
     silent meanwhile. What the block does to weights stays.
     """
     flags = {module: module.training for module in model.modules()}
-    buffers = {id(b): (b, b.detach().clone()) for b in model.buffers()}
+    buffers = [(m, n, b, None if b is None else b.detach().clone()) for m in flags for n, b in m._buffers.items()]
     gradients = [(p, p.grad) for p in model.parameters()]
     metrics = [(m, m._copy_state_dict(), m._update_count, m._computed) for m in flags if isinstance(m, Metric)]
     devices = [d for d in devices_of(model) if d.type == "cuda"]
@@ -38,8 +38,10 @@ def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
         for module, flag in flags.items():
             module.training = flag
         with torch.no_grad():
-            for buffer, before in buffers.values():
-                buffer.copy_(before)
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer  # some forwards write into it, some put another one there
+                if buffer is not None:
+                    buffer.copy_(before)
         for parameter, gradient in gradients:
             parameter.grad = gradient
         for metric, states, count, computed in metrics:

@@ -38,6 +38,8 @@ KEEPERS = {
 }
 # fmt: on
 """Functions of one tensor that keep neurons apart; arithmetic counts only with plain numbers."""
+PRODUCTS_OF_NEURONS = {"mul", "mul_", "multiply", "__mul__", "__rmul__", "__imul__"}
+"""Functions that multiply neuron by neuron."""
 SUMS = {"add", "add_", "__add__", "__iadd__", "__radd__", "sub", "__sub__", "sub_"}
 
 
@@ -48,12 +50,15 @@ class Wires:
     Attributes:
         norms: Modules between it and its readers that keep numbers of each neuron.
         readers: Module to how many inputs each neuron has there, more than one behind a flatten.
+        partners: Modules whose neurons stand or fall with its own, number by number: the two sides of a gate, a
+            depthwise convolution and what it reads. They have the same readers and obstacles.
         obstacles: Why its neurons cannot be taken out.
         calls: How often it runs in one forward.
     """
 
     norms: list[str] = field(default_factory=list)
     readers: dict[str, int] = field(default_factory=dict)
+    partners: list[str] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
     calls: int = 0
 
@@ -113,6 +118,8 @@ class Wiring(Taps):
         elif name in ("batch_norm", "instance_norm") and isinstance(module, nn.modules.batchnorm._NormBase):
             self[writers[0]].norms.append(caller)
             self._write(out, writers[0])
+        elif name in PRODUCTS_OF_NEURONS and self._multiply(tensors, out):
+            self._write(out, writers[0])
         elif not others and (name in KEEPERS or "pool" in name or activations.from_function(func, args, kwargs)):
             self._write(out, first)
         else:
@@ -130,12 +137,47 @@ class Wiring(Taps):
             for reason in _of_its_own(self.finder, owner, wires):
                 wires.block(reason)
             for reader in wires.readers:
-                for reason in _of_weights(self.finder, reader):
+                for reason in _of_reader(self.finder, reader, self[reader]):
                     wires.block(f"its reader {reader}: {reason}")
+        alone = {owner: (dict(wires.readers), list(wires.obstacles)) for owner, wires in self.wires.items()}
+        for owner, wires in self.wires.items():
+            wires.partners = self._group(owner)
+            for partner in wires.partners:
+                readers, obstacles = alone[partner]
+                wires.readers.update(readers)
+                for reason in obstacles:
+                    wires.block(f"{partner}, which goes with it: {reason}")
+        for wires in self.wires.values():
+            if not wires.readers and not wires.obstacles:
+                wires.block("nothing was seen to read it")
+
+    def _group(self, owner: str) -> list[str]:
+        """Its partners, their partners, and so on."""
+        group = [owner]
+        for member in group:
+            group += [partner for partner in self[member].partners if partner not in group]
+        return group[1:]
+
+    def _multiply(self, tensors: list[Tensor], out: Any) -> bool:
+        """True if ``out`` is a product, neuron by neuron, of tensors that modules have written; pair these."""
+        writers = [self.writer(tensor) for tensor in tensors]
+        whole = any(tensor.shape == out.shape for tensor in tensors) and len({t.dim() for t in tensors}) == 1
+        owners = [writer for writer in dict.fromkeys(writers) if writer is not None]
+        widths = {width(self.finder.modules[owner]) for owner in owners}
+        if None in writers or not whole or len(tensors) < 2 or len(widths) > 1:
+            return False
+        self._pair(*owners)
+        return True
+
+    def _pair(self, *owners: str) -> None:
+        for owner in owners:
+            self[owner].partners += [o for o in owners if o != owner and o not in self[owner].partners]
 
     def _read(self, writer: str, reader: str, module: nn.Module | None) -> None:
         neurons, inputs = width(self.finder.modules[writer]), width(module, incoming=True)
-        if getattr(module, "groups", 1) > 1:
+        if depthwise(module) and width(module) == neurons:
+            self._pair(writer, reader)
+        elif getattr(module, "groups", 1) > 1:
             self[writer].block(f"{reader} reads it in groups")
         elif inputs % neurons:
             self[writer].block(f"{reader} has {inputs} inputs for its {neurons} neurons")
@@ -164,11 +206,14 @@ def _of_its_own(finder: LayerFinder, owner: str, wires: Wires) -> list[str]:
     reasons = [] if cuttable(module) else [f"neurons cannot be taken out of a {type(module).__name__}"]
     if wires.calls > 1:
         reasons.append(f"it runs {wires.calls} times in one forward")
-    if getattr(module, "groups", 1) > 1:
+    if getattr(module, "groups", 1) > 1 and not (depthwise(module) and wires.partners):
         reasons.append("its neurons read their inputs in groups")
-    if not wires.readers and not wires.obstacles:
-        reasons.append("nothing was seen to read it")
     return reasons + _of_weights(finder, owner)
+
+
+def _of_reader(finder: LayerFinder, reader: str, wires: Wires) -> list[str]:
+    often = [f"it runs {wires.calls} times in one forward"] if wires.calls > 1 else []
+    return often + _of_weights(finder, reader)
 
 
 def _of_weights(finder: LayerFinder, owner: str) -> list[str]:
@@ -184,6 +229,12 @@ def _of_weights(finder: LayerFinder, owner: str) -> list[str]:
 def cuttable(module: nn.Module | None) -> bool:
     """True for a module whose neurons can be taken out one by one."""
     return type(module) in CUTTABLE or type(module).__name__ == "Conv1D"
+
+
+def depthwise(module: nn.Module | None) -> bool:
+    """True for a convolution each of whose neurons reads the one input of the same number."""
+    groups = getattr(module, "groups", 1)
+    return groups > 1 and not getattr(module, "transposed", False) and groups == width(module) == module.in_channels  # type: ignore[union-attr]
 
 
 def axis_of(module: nn.Module | None, incoming: bool = False) -> int:

@@ -310,6 +310,26 @@ class TestAblate:
         ablate(model, DataLoader(TensorDataset(x, torch.zeros(8).long()), 4, shuffle=True), progress=False)
         assert state(model) == before
 
+    def test_puts_back_buffers_that_a_forward_replaces(self) -> None:
+        class Averaged(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = mlp()
+                self.register_buffer("mean", torch.zeros(4))
+                self.register_buffer("last", None)
+
+            def forward(self, x: Tensor) -> Tensor:
+                self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+                self.last = x
+                return self.net(x)
+
+        model = Averaged()
+        mean = model.mean
+        ablate(model, classes(), neurons=1, progress=False)
+        assert model.mean is mean
+        assert (mean == 0).all()
+        assert model.last is None
+
     def test_restores_after_an_error(self) -> None:
         model, calls = conv_net(), iter(range(3))
 

@@ -148,6 +148,31 @@ class TestCompact:
         assert float((found.model(x) - model(x)).detach().abs().max()) == pytest.approx(found.change, rel=1e-4)
         assert found.change > 1e-4
 
+    @pytest.mark.parametrize("masks", [{"gate": (1,)}, {"up": (1,)}, {"gate": (1,), "up": (1, 4)}])
+    def test_both_sides_of_a_gate(self, masks: dict[str, tuple[int, ...]]) -> None:
+        torch.manual_seed(0)
+        model, lost = Gated(), max(map(len, masks.values()))
+        found = compact(model, {name: gone(6, *indices) for name, indices in masks.items()}, X4)
+        assert found.removed == {"gate": lost, "up": lost}
+        left = [i for i in range(6) if i not in masks.get("up", (1,))]
+        expected = (F.silu(model.gate(X4)) * model.up(X4))[:, left] @ model.down.weight[:, left].T
+        torch.testing.assert_close(found.model(X4), expected, rtol=1e-5, atol=1e-5)
+        prune_neurons(model, {name: gone(6, *indices) for name, indices in masks.items()}, X4)
+        torch.testing.assert_close(model(X4), expected, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("layer", ["expand", "depthwise", "excite"])
+    def test_depthwise_convolutions(self, layer: str) -> None:
+        torch.manual_seed(0)
+        model = settled(Excited(), IMAGES)
+        found = compact(model, {layer: gone(6, 0, 4)}, IMAGES)
+        assert found.removed == dict.fromkeys(("expand", "depthwise", "excite"), 2)
+        small = found.model
+        assert (small.depthwise.groups, small.depthwise.in_channels, small.squeeze.in_channels) == (4, 4, 4)
+        a = F.silu(model.bn2(model.depthwise(F.relu6(model.bn1(model.expand(IMAGES))))))
+        a = a.index_fill(1, torch.tensor([0, 4]), 0)
+        scale = torch.sigmoid(model.excite(F.relu(model.squeeze(a.mean((2, 3), keepdim=True)))))
+        torch.testing.assert_close(small(IMAGES), IMAGES + model.project(scale * a), rtol=1e-5, atol=1e-5)
+
     def test_counts_what_is_saved(self) -> None:
         found = compact(MLP(), {"0": gone(6, 0, 3)}, X4)
         assert found.removed == {"0": 2}
@@ -204,13 +229,29 @@ class TestCompact:
             (lambda: Tied(), X4, "fc1", 4, "tied to those of fc2"),
             (lambda: Tied(), X4, "fc0", 4, "reader fc1: its weights are tied"),
             (lambda: Twice(), X4, "fc", 4, "runs 2 times in one forward"),
-            (lambda: Gated(), X4, "up", 6, "__mul__ reads it|mul reads it"),
+            (lambda: Scaled(), X4, "fc", 6, "mul reads it"),
+            (lambda: Gated(residual=True), X4, "gate", 6, "up, which goes with it: it is part of a sum"),
+            (lambda: ReadTwice(), X4, "fc1", 4, "its reader out: it runs 2 times"),
+            (
+                lambda: nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1, groups=3)),
+                IMAGES,
+                "0",
+                6,
+                "1 reads it in groups",
+            ),
             (
                 lambda: nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1, groups=6)),
                 IMAGES,
                 "0",
                 6,
-                "1 reads it in groups",
+                "1, which goes with it: the model gives it to the user",
+            ),
+            (
+                lambda: nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 2, 1)),
+                IMAGES,
+                "0",
+                3,
+                "read their inputs in groups",
             ),
             (
                 lambda: nn.Sequential(nn.Conv2d(6, 6, 1, groups=2), nn.Conv2d(6, 6, 1)),
@@ -372,12 +413,53 @@ class Twice(nn.Module):
 
 
 class Gated(nn.Module):
-    def __init__(self) -> None:
+    """The MLP of a Llama; with ``residual``, one side of its gate is needed elsewhere."""
+
+    def __init__(self, residual: bool = False) -> None:
         super().__init__()
-        self.gate, self.up, self.down = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 4)
+        self.gate, self.up, self.down = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 4, bias=False)
+        self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        up = self.up(x)
+        out = self.down(F.silu(self.gate(x)) * up)
+        return out + (up + x.mean(1, keepdim=True)).mean() if self.residual else out
+
+
+class Scaled(nn.Module):
+    """Learned scales between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.scale, self.out = nn.Linear(4, 6), nn.Parameter(torch.ones(6)), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.fc(x) * self.scale)
+
+
+class ReadTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.fc1(x).relu()) * self.out(self.fc2(x).relu())
+
+
+class Excited(nn.Module):
+    """Expand, depthwise, squeeze and excite, project: the block of an EfficientNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.bn1 = nn.Conv2d(3, 6, 1, bias=False), nn.BatchNorm2d(6)
+        self.depthwise, self.bn2 = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.BatchNorm2d(6)
+        self.squeeze, self.excite = nn.Conv2d(6, 2, 1), nn.Conv2d(2, 6, 1)
+        self.project = nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = F.relu6(self.bn1(self.expand(x)))
+        a = F.silu(self.bn2(self.depthwise(a)))
+        return x + self.project(torch.sigmoid(self.excite(F.relu(self.squeeze(a.mean((2, 3), keepdim=True))))) * a)
 
 
 class Recurrent(nn.Module):
