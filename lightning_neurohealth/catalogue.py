@@ -13,7 +13,15 @@ from lightning_neurohealth.measures import Measure, all_measures
 from lightning_neurohealth.rules import Rule, all_rules
 from lightning_neurohealth.signals import Signal
 
-STANDING = {Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS, Signal.SLOPE_PARAMETER, Signal.PARAMETER}
+STANDING = {
+    Signal.WEIGHT,
+    Signal.OUTGOING_WEIGHT,
+    Signal.BIAS,
+    Signal.SLOPE_PARAMETER,
+    Signal.LEARNED_SLOPE,
+    Signal.MIXTURE_ENTROPY,
+    Signal.PARAMETER,
+}
 """What a network has without seeing data."""
 FLOWING_BACK = ("gradient", "update", "change")
 SECTIONS = ("What it finds", "Why it hurts", "Remedies", "Sources")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,6 +13,11 @@ from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.weights import computed_weight
+
+REACH = 3.0
+"""Standardised pre-activations are outside of [−3, 3] once in 370 times."""
+PLACES = 24
+"""An even number, so that no place lies on the kink at 0."""
 
 
 class LayerWeights:
@@ -71,6 +77,24 @@ class LayerWeights:
         """The learned slopes of the layer's PReLU."""
         slopes = getattr(self.finder.modules.get(layer.activation or ""), "weight", None)
         return slopes if layer.function.name == "prelu" and isinstance(slopes, nn.Parameter) else None
+
+    def learned_slope(self, layer: Layer) -> Tensor | None:
+        """f'(z) of an activation with parameters of its own, ``[1, neurons, places]``."""
+        module = self.finder.modules.get(layer.activation or "")
+        parameter = None if module is None else next(module.parameters(recurse=False), None)
+        if parameter is None or is_lazy(parameter):
+            return None
+        z = torch.linspace(-REACH, REACH, PLACES, device=parameter.device).expand(1, layer.neurons, PLACES)
+        with torch.no_grad():
+            return layer.function.derivative(z)
+
+    def mixture_entropy(self, layer: Layer) -> Tensor | None:
+        """Entropy in bits of the shares of the layer's mixture of activations, a scalar."""
+        weights = getattr(self.finder.modules.get(layer.activation or ""), "weights", None)
+        if layer.function.name != "adaptive" or not isinstance(weights, nn.Parameter):
+            return None
+        logs = weights.detach().double().log_softmax(0)
+        return -(logs.exp() * logs).sum() / math.log(2)
 
     def unchanged(self, layer: Layer, versions: list[int]) -> bool:
         """True if the layer's parameter is what it was when ``versions`` were noted."""

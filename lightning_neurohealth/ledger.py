@@ -24,6 +24,8 @@ SNAPSHOTS = {
     Signal.OUTGOING_WEIGHT,
     Signal.BIAS,
     Signal.SLOPE_PARAMETER,
+    Signal.LEARNED_SLOPE,
+    Signal.MIXTURE_ENTROPY,
     Signal.PARAMETER,
     Signal.PARAMETER_CHANGE,
 }

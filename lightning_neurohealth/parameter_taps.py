@@ -127,11 +127,15 @@ class ParameterTaps:
             for layer, norms in self.weights.outgoing_norms().items():
                 self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1))
         for layer in self.weights.layers():
-            for signal, shape in ((Signal.BIAS, (1, -1, 1)), (Signal.SLOPE_PARAMETER, (1, 1, -1))):
-                if signal in self.wanted:
-                    own = self.weights.bias(layer) if signal is Signal.BIAS else self.weights.slopes(layer)
-                    if own is not None:
-                        self.receiver.take(layer, signal, own.detach().reshape(shape))
+            for signal, find, shape in (
+                (Signal.BIAS, self.weights.bias, (1, -1, 1)),
+                (Signal.SLOPE_PARAMETER, self.weights.slopes, (1, 1, -1)),
+                (Signal.LEARNED_SLOPE, self.weights.learned_slope, (1, layer.neurons, -1)),
+                (Signal.MIXTURE_ENTROPY, self.weights.mixture_entropy, (1, 1, 1)),
+            ):
+                own = find(layer) if signal in self.wanted else None
+                if own is not None:
+                    self.receiver.take(layer, signal, own.detach().reshape(shape))
 
     def _keep_weights(self) -> None:
         if Signal.WEIGHT_UPDATE in self.wanted:

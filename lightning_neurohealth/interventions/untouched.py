@@ -40,7 +40,7 @@ def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
         with torch.no_grad():
             for module, name, buffer, before in buffers:
                 module._buffers[name] = buffer  # some forwards write into it, some put another one there
-                if buffer is not None:
+                if buffer is not None and before is not None:
                     buffer.copy_(before)
         for parameter, gradient in gradients:
             parameter.grad = gradient

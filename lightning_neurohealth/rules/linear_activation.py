@@ -13,7 +13,8 @@ from lightning_neurohealth.rules.base import LayerRule, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class LinearActivation(LayerRule):
-    """What it finds: a PReLU of which every negative slope lies at 1, so that it changes nothing.
+    """What it finds: an activation that has learned to be a straight line: a PReLU of which every negative slope lies
+    at 1, a mixture or a learned shape with the same slope everywhere.
 
     Why it hurts: the layer and the next one are a single linear map; the depth is paid for and not used.
 
@@ -25,7 +26,8 @@ class LinearActivation(LayerRule):
     batch.
 
     Attributes:
-        near: Distance from 1, of the mean of the slopes and of their standard deviation.
+        near: Distance from 1, of the mean of the slopes and of their standard deviation; of other shapes, the spread of
+            the slope in its root mean square.
     """
 
     near: float = 0.01
@@ -33,10 +35,13 @@ class LinearActivation(LayerRule):
     def judge(
         self,
         layer: Layer,
-        prelu_slope: Tensor,
-        prelu_slope_std: Tensor,
+        nonlinearity: Tensor,
         initial: dict[str, dict[str, Tensor]],
+        prelu_slope: Tensor | None = None,
+        prelu_slope_std: Tensor | None = None,
     ) -> Verdict | None:
+        if prelu_slope is None or prelu_slope_std is None:
+            return self._of_shape(layer, float(nonlinearity), initial)
         slope, spread = float(prelu_slope), float(prelu_slope_std)
         if abs(slope - 1) > self.near or spread > self.near:
             return None
@@ -54,4 +59,19 @@ class LinearActivation(LayerRule):
             cause=cause,
             remedy=f"start {layer.activation} at 0.25 with a smaller learning rate and no weight decay, or use a fixed "
             f"ReLU, LeakyReLU or GELU behind {layer.owner or layer.name}",
+        )
+
+    def _of_shape(self, layer: Layer, bend: float, initial: dict[str, dict[str, Tensor]]) -> Verdict | None:
+        if not bend <= self.near:
+            return None
+        start = float(initial.get("nonlinearity", {}).get(layer.name, bend))
+        return Verdict(
+            severity=Severity.WARNING,
+            value=bend,
+            threshold=self.near,
+            message=f"the slope of {layer.activation} is the same all over [−3, 3], to {bend:.2g} of itself: "
+            f"{layer.name} has become linear",
+            cause="the shape was learned" if start > self.near else "it began as a straight line and has stayed one",
+            remedy=f"leave the identity out of what {layer.activation} can become, a smaller learning rate for it, or "
+            f"a fixed ReLU, LeakyReLU or GELU behind {layer.owner or layer.name}",
         )
