@@ -22,7 +22,7 @@ catalogue: $(INSTALLED)  ## write docs/catalogue.md, the page of every measure a
 	@$(RUN) lightning_neurohealth catalogue > docs/catalogue.md
 
 test: $(INSTALLED)  ## run the tests; pytest's options go in ARGS, as in: make test ARGS="-k on_rate"
-	@$(RUN) pytest -n 2 $(ARGS)
+	@$(RUN) pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(INSTALLED)  ## check style and formatting
 	@$(RUN) ruff check .

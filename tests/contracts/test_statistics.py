@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -70,7 +70,6 @@ row_lists = st.lists(st.tuples(st.lists(numbers, min_size=3, max_size=3), st.int
 
 
 @pytest.mark.parametrize("cls", DIVISIBLE)
-@settings(max_examples=25, deadline=None, database=None)
 @given(assigned=row_lists)
 def test_any_split_over_batches_and_ranks_gives_the_same(
     cls: type[Statistic], assigned: list[tuple[list[float], int]]
