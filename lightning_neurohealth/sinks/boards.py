@@ -1,10 +1,11 @@
-"""What each kind of logger shows beside scalars: a table of findings, one of layers, a picture, distributions.
+"""What each kind of logger shows: scalars, a table of findings, one of layers, a picture, distributions.
 
 A kind is known by the name of its class, so that none is imported.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("on_rate", "gradient_flow")
 Show = Callable[[Any, Report, int, bool], None]
 """Takes the logger, the report, the step, and whether this window is one of those that are drawn."""
+MLFLOW_BATCH = 1000
+MLFLOW_FORBIDS = re.compile(r"[^\w/. -]", re.ASCII)
 FINDINGS = ("severity", "condition", "layer", "since step", "what", "why", "do")
 
 
@@ -29,14 +32,22 @@ def board_of(logger: Any) -> Show | None:
     return next((BOARDS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in BOARDS), None)
 
 
+def log_scalars(logger: Any, scalars: dict[str, float], step: int) -> None:
+    """The logger's own ``log_metrics``, in names and portions that it takes."""
+    if board_of(logger) is mlflow:
+        spelled = [(MLFLOW_FORBIDS.sub("_", name), value) for name, value in scalars.items()]
+        for start in range(0, len(spelled), MLFLOW_BATCH):
+            logger.log_metrics(dict(spelled[start : start + MLFLOW_BATCH]), step)
+    else:
+        logger.log_metrics(scalars, step)
+
+
 def tensorboard(logger: Any, report: Report, step: int, draw: bool) -> None:
     """Markdown under Text, a figure under Images, and distributions over neurons."""
     board = logger.experiment
     board.add_text("neurohealth/report", markdown(report), step)
-    for measure in DISTRIBUTIONS:
-        values = _pooled(report, measure)
-        if values is not None:
-            board.add_histogram(f"neurohealth/{measure}", values, step)
+    for measure, values in distributions(report).items():
+        board.add_histogram(f"neurohealth/{measure}", values, step)
     figure = _picture(report) if draw else None
     if figure is not None:
         board.add_figure("neurohealth/layers", figure, step, close=False)
@@ -65,7 +76,23 @@ def mlflow(logger: Any, report: Report, step: int, draw: bool) -> None:
         logger.experiment.log_figure(logger.run_id, figure, f"neurohealth/layers_{step:08}.png")
 
 
-BOARDS = {"TensorBoardLogger": tensorboard, "WandbLogger": wandb, "MLFlowLogger": mlflow}
+def comet(logger: Any, report: Report, step: int, draw: bool) -> None:
+    """Tables under Assets, named after the step, a figure under Graphics, and distributions over neurons."""
+    experiment = logger.experiment
+    for measure, values in distributions(report).items():
+        experiment.log_histogram_3d(values.tolist(), f"neurohealth/{measure}", step)
+    if not draw:
+        return
+    for name, table in tables(report).items():
+        rows = [list(row) for row in zip(*table.values(), strict=True)]
+        if rows:  # it takes no table without any
+            experiment.log_table(f"neurohealth/{name}_{step:08}.csv", rows, list(table))
+    figure = _picture(report)
+    if figure is not None:
+        experiment.log_figure("neurohealth/layers", figure, overwrite=False, step=step)
+
+
+BOARDS = {"TensorBoardLogger": tensorboard, "WandbLogger": wandb, "MLFlowLogger": mlflow, "CometLogger": comet}
 
 
 def tables(report: Report) -> dict[str, dict[str, list[str]]]:
@@ -80,12 +107,15 @@ def tables(report: Report) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _pooled(report: Report, measure: str) -> torch.Tensor | None:
-    """The finite numbers of all neurons of all layers."""
-    values = [layer[measure].flatten().double().cpu() for layer in report.layers.values() if measure in layer]
-    pooled = torch.cat(values) if values else torch.zeros(0)
-    pooled = pooled[pooled.isfinite()]
-    return pooled if pooled.numel() else None
+def distributions(report: Report) -> dict[str, torch.Tensor]:
+    """Measure to the finite numbers of all neurons of all layers, where there are any."""
+    pooled = {}
+    for measure in DISTRIBUTIONS:
+        values = [layer[measure].flatten().double().cpu() for layer in report.layers.values() if measure in layer]
+        finite = torch.cat([value[value.isfinite()] for value in values]) if values else torch.zeros(0)
+        if finite.numel():
+            pooled[measure] = finite
+    return pooled
 
 
 def _picture(report: Report) -> Figure | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
-from lightning_neurohealth.sinks.boards import board_of
+from lightning_neurohealth.sinks.boards import board_of, log_scalars
 
 CONDITIONS = 9
 PICTURES = 10
@@ -18,10 +18,10 @@ class Loggers(Sink):
     """Gives every logger of the trainer a few scalars a window: ``neurohealth/score`` and, for each condition found,
     ``neurohealth/<condition>``, its worst value, which falls to 0 when it has recovered.
 
-    ``NeuronHealth(log="layers")`` adds ``neurohealth/<layer>/<measure>``, the mean over neurons. TensorBoard, W&B and
-    MLflow also get tables and, if matplotlib is installed, a picture of layers and windows: in the first ten windows,
-    each tenth, and the last. TensorBoard has its table in all windows, and distributions of ``on_rate`` and
-    ``gradient_flow`` over neurons.
+    ``NeuronHealth(log="layers")`` adds ``neurohealth/<layer>/<measure>``, the mean over neurons. TensorBoard, W&B,
+    MLflow and Comet also get tables and, if matplotlib is installed, a picture of layers and windows: in the first ten
+    windows, each tenth, and the last. TensorBoard has its table in all windows; it and Comet get distributions of
+    ``on_rate`` and ``gradient_flow`` over neurons.
     """
 
     def open(self, place: Place) -> None:
@@ -35,7 +35,7 @@ class Loggers(Sink):
         if self.place.log == "layers":
             scalars.update(layer_scalars(report))
         for logger in list(self._loggers):
-            if not _works(logger, "", logger.log_metrics, dict(scalars), step):
+            if not _works(logger, "", log_scalars, logger, dict(scalars), step):
                 self._loggers.remove(logger)
         # as a picture holds the windows before, a long run draws only some
         draw = report.index < PICTURES or report.index % PICTURES == 0 or report.last

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 WINDOWS = 100
 LAYERS = 60
-ROW, MARGIN_TOP, MARGIN_BOTTOM = 0.22, 0.35, 0.75  # inches
+TICKS = 4
+WIDTH, ROW, TOP, BOTTOM, RIGHT = 4.0, 0.2, 0.3, 0.8, 0.75  # inches: boards show a picture some 270 pixels wide
+DPI, FONT = 140, 9.5
+NAME = 20  # characters of a layer's name
 MARKERS = {Severity.WARNING: "o", Severity.SERIOUS: "^", Severity.CRITICAL: "X"}
 SYMBOL: dict[str, Any] = {"markersize": 8, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.8}
 
@@ -38,32 +41,32 @@ def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
     reports = list(reports)[-WINDOWS:]
     known, names = chosen_layers(reports, measure)
     # fonts of matplotlib lack most scripts
-    labels = [shorten(encodable(printable(name), "latin-1"), 36) for name in names] or [f"no layer has {measure}"]
-    width, height = 9.0, MARGIN_TOP + MARGIN_BOTTOM + ROW * max(len(names), 4)
-    figure = Figure(figsize=(width, height), dpi=100)
+    labels = [shorten(encodable(printable(name), "latin-1"), NAME) for name in names] or ["no such layer"]
+    height = TOP + BOTTOM + ROW * max(len(names), 4)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
     FigureCanvasAgg(figure)
 
     def area(x: float, wide: float) -> tuple[float, float, float, float]:
-        return x / width, MARGIN_BOTTOM / height, wide / width, 1 - (MARGIN_TOP + MARGIN_BOTTOM) / height
+        return x / WIDTH, BOTTOM / height, wide / WIDTH, 1 - (TOP + BOTTOM) / height
 
-    axes = figure.add_axes(area(1, width - 2))  # laid out by hand: matplotlib's own layout takes most of the time
+    axes = figure.add_axes(area(1, 2))  # laid out by hand: matplotlib's own layout takes most of the time
     some = f", {len(names)} of {known} layers" if len(names) < known else ""
-    axes.set_title(f"{measure}: mean over neurons{some}", loc="left", fontsize=10)
+    figure.text(0.1 / WIDTH, 1 - 0.22 / height, f"{measure}, mean over neurons{some}", fontsize=FONT)
     axes.set_facecolor("lightgrey")  # shows where a value is missing or NaN
-    axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, fontsize=FONT, parse_math=False)
     left = 0.2 + max(label.get_window_extent().width for label in axes.get_yticklabels()) / figure.dpi
-    axes.set_position(area(left, width - left - 0.8))
+    axes.set_position(area(left, WIDTH - left - RIGHT))
     if names:
         values = [[_mean(report, name, measure) for report in reports] for name in names]
         low, high = _limits(values, measure)
         image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis", vmin=low, vmax=high)
-        figure.colorbar(image, cax=figure.add_axes(area(width - 0.7, 0.15))).ax.tick_params(labelsize=8)
+        figure.colorbar(image, cax=figure.add_axes(area(WIDTH - RIGHT + 0.1, 0.12))).ax.tick_params(labelsize=FONT)
         for row, name in enumerate(names):
             _mark(axes, row, [report.layers[name].severity if name in report.layers else None for report in reports])
         _explain(axes)
-    every = math.ceil(len(reports) / 10) or 1
-    axes.set_xticks(range(0, len(reports), every), [str(report.step) for report in reports[::every]], fontsize=8)
-    axes.set_xlabel("step at the end of the window", fontsize=8)
+    every = math.ceil(len(reports) / TICKS) or 1
+    axes.set_xticks(range(0, len(reports), every), [str(report.step) for report in reports[::every]], fontsize=FONT)
+    axes.set_xlabel("step", fontsize=FONT)
     return figure
 
 
@@ -107,4 +110,4 @@ def _explain(axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     legend = {severity.name: handles[names.index(severity.name)] for severity in MARKERS if severity.name in names}
     if legend:
-        axes.figure.legend(legend.values(), legend.keys(), loc="lower center", ncols=3, fontsize=8, frameon=False)
+        axes.figure.legend(legend.values(), legend.keys(), loc="lower center", ncols=3, fontsize=FONT, frameon=False)
