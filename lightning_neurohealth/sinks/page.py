@@ -21,7 +21,8 @@ from lightning_neurohealth.sinks.page_data import page_data, shown_windows
 from lightning_neurohealth.table import printable, reasons
 
 NAME = "report.html"
-FULL = 12
+FULL = 12  # findings that need no click
+REASONED = 4  # of them those with cause and remedy: a long list is read for its places first
 MISSED = 200
 MISSING = "NeuronHealth: report.html needs plotly and is not written: pip install 'lightning-neurohealth[page]'"
 SIGNS = {Severity.HEALTHY: "✓", Severity.WARNING: "●", Severity.SERIOUS: "▲", Severity.CRITICAL: "✖"}
@@ -48,11 +49,15 @@ class Page(Sink):
             self.place.echo(MISSING)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / NAME, html_page(report))
+        replace_file(folder / NAME, html_page(report, "/".join(folder.absolute().parent.parts[-2:])))
 
 
-def html_page(report: Report) -> str:
+def html_page(report: Report, run: str = "") -> str:
     """The page of a report and of those before it; under 5 MB for 200 layers × 100 windows.
+
+    Args:
+        report: The last window.
+        run: What tells this run from others, for the title.
 
     Raises:
         ModuleNotFoundError: plotly is not installed.
@@ -62,6 +67,7 @@ def html_page(report: Report) -> str:
     return Template(_web("page.html")).substitute(
         style=_web("page.css"),
         script=_web("page.js"),
+        run=f"of {_text(run)}" if run else "",
         library=_library(),
         data=_packed(data.encode("utf-8", "backslashreplace")),
         severity=report.severity.name.lower(),
@@ -87,26 +93,33 @@ def _verdict(report: Report) -> str:
 def _findings(report: Report, layers: list[str]) -> str:
     if not report.findings:
         return "<p>Nothing was found in the last window.</p>"
-    places = {name: place for place, name in enumerate(layers)}
-    items = [_finding(finding, places) for finding in report.findings]
+    targets = {
+        name: f'<button type="button" class="go" data-layer="{place}">{_text(name)}</button>'
+        for place, name in enumerate(layers)
+    }
+    if "train_loss" in report.run:
+        targets["run"] = '<a href="#training">run</a>'
+    items = [_finding(finding, targets, i < REASONED) for i, finding in enumerate(report.findings)]
     more = f"<details><summary>{len(items) - FULL} more</summary><ol>{_joined(items[FULL:])}</ol></details>"
     return f"<ol>{_joined(items[:FULL])}</ol>" + (more if len(items) > FULL else "")
 
 
-def _finding(finding: Finding, places: dict[str, int]) -> str:
-    where = _text(finding.where)
-    if finding.layer in places:
-        where = f'<button type="button" class="go" data-layer="{places[finding.layer]}">{where}</button>'
+def _finding(finding: Finding, targets: dict[str, str], reasoned: bool) -> str:
+    where = targets.get(finding.where) or _text(finding.where)
     epoch, step = finding.since
-    why = _joined(
-        f"<dt>{word}</dt><dd>{_text(text)}</dd>"
-        for word, text in (("What", finding.message), *((word.capitalize(), text) for word, text in reasons(finding)))
-    )
+    what, why = _terms([("what", finding.message)]), _terms(reasons(finding))
+    if why and not reasoned:
+        why = f"<details><summary>why, and what to do</summary>{why}</details>"
     return (
         f'<li class="finding {finding.severity.name.lower()}"><h3>{_sign(finding.severity)} '
         f"{_text(finding.condition.replace('_', ' '))} in {where}</h3>"
-        f'<p class="dim">since epoch {epoch}, step {step}</p><dl>{why}</dl></li>'
+        f'<p class="dim">since epoch {epoch}, step {step}</p>{what}{why}</li>'
     )
+
+
+def _terms(rows: Iterable[tuple[str, str]]) -> str:
+    items = _joined(f"<dt>{word.capitalize()}</dt><dd>{_text(text)}</dd>" for word, text in rows)
+    return f"<dl>{items}</dl>" if items else ""
 
 
 def _gone(history: History) -> str:

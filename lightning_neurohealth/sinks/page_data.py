@@ -39,7 +39,7 @@ def page_data(history: History) -> dict[str, Any]:
     cells = sum(len(history.measures[name]) for name in known) * len(history.reports)
     room = max(4, NEURONS // max(cells, 1))
     return {
-        "windows": [[r.epoch, r.step, r.score] for r in history.reports],
+        "windows": [[r.epoch, r.step] for r in history.reports],
         "layers": [_layer(history, name) for name in history.layers],
         "marks": _marks(history, places),
         "measures": {name: _measure(history, name, places) for name in order},
@@ -148,11 +148,18 @@ def _thinned(points: list[list[float]]) -> list[list[float]]:
 
 
 def _run_findings(history: History, places: dict[str, int]) -> list[list[Any]]:
-    """Severity, condition, first and last step of what concerns the run as a whole."""
-    spans: dict[str, list[Any]] = {}
+    """Severity, condition, first and last step of each stretch of what concerns the run as a whole."""
+    stretches: list[list[Any]] = []
+    lasting: dict[str, list[Any]] = {}
     for report in history.reports:
+        before, lasting = lasting, {}
         for f in report.findings:
-            if f.layer not in places or f.condition == "non_finite":
-                span = spans.setdefault(f.condition, [0, f.condition, report.step - report.steps, 0])
-                span[0], span[3] = max(span[0], int(f.severity)), report.step
-    return list(spans.values())
+            if f.layer in places and f.condition != "non_finite":
+                continue
+            stretch = lasting.get(f.condition) or before.get(f.condition)
+            if stretch is None:
+                stretch = [0, f.condition, report.step - report.steps, 0]
+                stretches.append(stretch)
+            stretch[0], stretch[3] = max(stretch[0], int(f.severity)), report.step
+            lasting[f.condition] = stretch
+    return stretches

@@ -76,6 +76,35 @@ def test_says_the_verdict_first():
     assert "WARNING saturation in fc1, steps 80 to 80" in text
 
 
+def test_of_a_long_list_the_first_findings_have_their_reasons_in_sight():
+    names = [f"b{i}" for i in range(7)]
+    page = html_page(make_report(names, [make_finding(name) for name in names]))
+    folded = [part.partition("</details>")[0] for part in page.split("<summary>why, and what to do</summary>")[1:]]
+    assert len(folded) == 3
+    assert all("lower the learning rate" in part for part in folded)
+    assert page.count("8 of 32 neurons of b6") == 1
+
+
+def test_a_finding_on_the_run_leads_to_the_loss():
+    assert 'plateau in <a href="#training">run</a>' in html_page(chain())
+    assert "plateau in run" in html_page(make_report(findings=[make_finding(None, "plateau")], run={}))
+
+
+def test_says_which_run_it_is(tmp_path):
+    sink = Page()
+    sink.open(Place(folder=tmp_path / "logs" / "version_<3>" / "neurohealth"))
+    sink.close(chain(1))
+    page = (sink.place.folder / "report.html").read_text(encoding="utf-8")
+    assert "<title>Neuron health of logs/version_&lt;3&gt;</title>" in page
+
+
+def test_each_stretch_of_a_finding_on_the_run_is_marked():
+    report = None
+    for index, sick in enumerate([1, 1, 0, 1]):
+        report = make_report(findings=[make_finding(None, "plateau", 1)] * sick, index=index, previous=report)
+    assert data_of(html_page(report))["run"] == [[1, "plateau", 0, 80], [1, "plateau", 120, 160]]
+
+
 def test_is_whole_in_itself():
     for tag, attributes in Elements(html_page(chain())).tags:
         assert tag not in ("iframe", "img", "object", "embed")
@@ -179,7 +208,7 @@ def test_is_written_when_the_run_ends(tmp_path):
     sink.write(chain(1), 0)
     assert list(tmp_path.iterdir()) == []
     sink.close(chain())
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_page(chain())
+    assert data_of((tmp_path / "report.html").read_text(encoding="utf-8")) == data_of(html_page(chain()))
 
 
 def test_without_windows_or_a_folder_nothing_is_written(tmp_path, monkeypatch):
@@ -296,10 +325,39 @@ def test_browser_leads_from_a_row_to_its_layer(page):
     middle = tick.rect["y"] + tick.rect["height"] / 2 - chart.rect["y"] - chart.rect["height"] / 2
     ActionChains(page).move_to_element_with_offset(chart, 40, int(middle)).pause(0.2).click().perform()
     wait(page, "return document.getElementById('which').value === '2'", 3)
-    hover = page.execute_script(
-        "return [...document.querySelectorAll('#heatmap .hovertext')].map((t) => t.textContent)"
-    )
-    assert hover == [] or "on_rate: 3" in hover[0]
+
+
+def test_browser_tells_numbers_where_the_mouse_is(page):
+    from selenium.webdriver import ActionChains
+
+    chart = page.find_element("css selector", "#heatmap .nsewdrag")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
+    corner = [int(5 - chart.rect[side] / 2) for side in ("width", "height")]
+    ActionChains(page).move_to_element_with_offset(chart, *corner).perform()
+    wait(page, "return document.querySelector('#heatmap .hovertext')")
+    hover = page.find_element("css selector", "#heatmap .hovertext").text
+    assert hover == "fc1epoch 0, step 40on_rate: 43.8 %"  # a line each
+
+
+def test_browser_leads_from_the_search_to_the_first_layer(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.find_element("id", "search").send_keys("hea", Keys.ENTER)
+    assert page.find_element("id", "which").get_attribute("value") == "3"
+    assert text(page, "silence").startswith("1 never fired in the last window")
+
+
+def test_browser_marks_the_lowest_validation_loss(opened, tmp_path):
+    report = None
+    for index, loss in enumerate([2.0, math.nan, 1.0, 3.0]):
+        run = {"train_loss": torch.tensor([2.0, 1.0]), "validation_loss": torch.tensor([loss])}
+        report = make_report(index=index, previous=report, run=run)
+    report.save(tmp_path / "x.html")
+    opened.get((tmp_path / "x.html").as_uri())
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    low = opened.execute_script("return document.getElementById('loss').data.at(-1)")
+    assert (low["name"], low["x"], low["y"]) == ("lowest validation", [120], [1])
+    opened.back()
 
 
 def test_browser_shows_deaths_and_revivals(page):
@@ -357,4 +415,6 @@ def test_browser_shows_a_report_without_layers(opened, tmp_path):
     opened.get((tmp_path / "empty.html").as_uri())
     wait(opened, "return document.body.dataset.ready === 'yes'")
     assert errors(opened) == []
+    links = "return [...document.querySelectorAll('nav a')].filter((a) => a.offsetParent).map((a) => a.textContent)"
+    assert opened.execute_script(links) == ["Findings", "Loss", "Coverage"]
     opened.back()

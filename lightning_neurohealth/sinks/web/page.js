@@ -207,9 +207,9 @@
     }
     const which = indices ? `Shown: ${indices.length} of ${data.layers[place].neurons} neurons, silent ones before others. ` : "";
     const times = (n) => (n === 1 ? "once" : `${n} times`);
-    $("silence").textContent = which + (turns
-      ? `${turns[0]} never fired in the last window; ${times(turns[1])} a neuron fell silent (▼), ${times(turns[2])} one fired again (▲).`
-      : "");
+    const told = !turns ? "" : turns.every((n) => n === 0) ? "Every neuron fired in every window."
+      : `${turns[0]} never fired in the last window; ${times(turns[1])} a neuron fell silent (▼), ${times(turns[2])} one fired again (▲).`;
+    $("silence").textContent = which + told;
     $("neurons").setAttribute("aria-label", `${name} of the neurons of ${data.layers[place].name}. ${$("silence").textContent}`);
     draw("neurons", traces, layout(90 + rowHeight(neurons.length) * Math.max(neurons.length, 4), {
       xaxis: stepAxis(windows), yaxis: { ...rowAxis(neurons.map(String)), title: { text: "neuron", standoff: 8 } },
@@ -262,15 +262,25 @@
       y: points.map((p) => (Number.isFinite(p[1]) ? p[1] : null)), line: { color: colour(name === "training" ? "last" : "died"), width: 1.5 },
       hovertemplate: `${name} %{y:.4g}<br>step %{x:.0f}<extra></extra>`,
     }));
+    for (const [name, points] of curves.filter(([name, points]) => name === "validation" && points.length > 2)) {
+      const low = points.reduce((a, b) => (b[1] < a[1] || !Number.isFinite(a[1]) ? b : a));
+      traces.push({
+        type: "scatter", mode: "markers", name: "lowest validation", x: [low[0]], y: [low[1]],
+        hovertemplate: `lowest ${name} %{y:.4g}<br>step %{x:.0f}<extra></extra>`,
+        marker: { symbol: "diamond", size: 11, color: colour("revived"), line: { color: colour("text"), width: 1 } },
+      });
+    }
     const bands = data.run.map(([severity, , from, to]) => ({
       type: "rect", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 1, layer: "below", opacity: 0.18,
       fillcolor: colour(SEVERITIES[severity].toLowerCase()), line: { width: 0 },
     }));
-    const notes = data.run.map(([severity, condition, from], i) => ({
+    const conditions = [...new Set(data.run.map((stretch) => stretch[1]))];
+    const firsts = conditions.map((condition) => data.run.find((stretch) => stretch[1] === condition));
+    const notes = firsts.map(([severity, condition, from], i) => ({
       x: from, xref: "x", y: 1 - 0.09 * (i % 8), yref: "paper", xanchor: "left", yanchor: "top", showarrow: false,
       text: escaped(`${SIGNS[severity]}${condition.replaceAll("_", " ")}`), font: { color: colour(SEVERITIES[severity].toLowerCase()) },
     }));
-    $("loss").setAttribute("aria-label", `The loss over steps; marked: ${data.run.map((mark) => mark[1]).join(", ") || "nothing"}`);
+    $("loss").setAttribute("aria-label", `The loss over steps; marked: ${conditions.join(", ") || "nothing"}`);
     draw("loss", traces, layout(340, {
       xaxis: { title: { text: "step", standoff: 4 }, fixedrange: true },
       yaxis: log ? logAxis("loss", [low, high]) : { title: { text: "loss", standoff: 8 }, fixedrange: true },
@@ -287,6 +297,7 @@
   }
 
   function begin() {
+    for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
     for (const measure of Object.values(data.measures)) measure.means = measure.means.map((row) => row.map(number));
     for (const layer of Object.values(data.neurons)) {
       for (const entry of Object.values(layer.measures)) entry.values = entry.values.map((row) => row.map(number));
@@ -305,6 +316,7 @@
     $("measure").addEventListener("change", drawLayers);
     $("search").addEventListener("input", drawLayers);
     $("sick").addEventListener("change", drawLayers);
+    $("search-layers").addEventListener("submit", () => chosen().length && show(chosen()[0].place, true));
     $("which").addEventListener("change", drawLayer);
     $("of-neurons").addEventListener("change", drawNeurons);
     $("heatmap").on("plotly_click", ({ points }) => show(chosen()[points[0].y].place, true));
@@ -321,6 +333,7 @@
     script.textContent = library;
     document.head.append(script);
     begin();
+    for (const link of document.querySelectorAll("nav a")) link.hidden = $(link.hash.slice(1)).hidden;
     document.body.dataset.ready = "yes";
   }).catch((error) => {
     $("trouble").hidden = false;
