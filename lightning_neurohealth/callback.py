@@ -310,6 +310,7 @@ class NeuronHealth(Callback):
         if monitor is None:
             return
         before = monitor.report
+        monitor.parameters.know_optimizers(trainer.optimizers)  # a layer that has thawed has joined one since
         report = monitor.close(
             self._epoch, trainer.global_step, learning_rate=_learning_rate(trainer), last=last, alone=alone
         )

@@ -64,8 +64,7 @@ class Taps:
 
     def attach(self) -> None:
         """Put hooks on every module that may own or apply something."""
-        if self.hook_root:
-            self._before(self.model, lambda m, i: self.new_forward())
+        self._before(self.model, lambda m, i: self.new_forward())
         for name, module in self.finder.modules.items():
             if not (name or self.hook_root) or isinstance(module, torch.jit.ScriptModule):
                 continue
