@@ -257,7 +257,10 @@ _TORCH: tuple[tuple[_Factory, str, type[nn.Module], str], ...] = (
 # classes of Hugging Face transformers, timm and CLIP
 _CLASSES: tuple[tuple[_Factory, str], ...] = (
     (_of(_gelu, ""), "GELUActivation"),
-    (_of(_gelu_tanh, ""), "NewGELUActivation FastGELUActivation AccurateGELUActivation PytorchGELUTanh GELUTanh"),
+    (
+        _of(_gelu_tanh, ""),
+        "NewGELUActivation NewGELU FastGELUActivation AccurateGELUActivation PytorchGELUTanh GELUTanh",
+    ),
     (_of(_quick_gelu, ""), "QuickGELUActivation QuickGELU"),
     (_of(_clipped_gelu, "min max"), "ClippedGELUActivation"),
     (_of(_silu, ""), "SiLUActivation"),

@@ -66,7 +66,7 @@ def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
     """Refuse patterns that match nothing, and a model in which nothing can be watched.
 
     Matrices that a module of the user's own holds may be weights that it applies by plain functions; only the first
-    measured step tells. Those that torch's own modules hold beside their layers, such as embeddings, never are.
+    measured step tells. Those that torch's own modules hold beside their layers never are.
     """
     modules = {name or ROOT: module for name, module in finder.modules.items()}
     watchable = [
@@ -88,8 +88,8 @@ def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
             + (
                 f"include and exclude leave none of {some}"
                 if watchable
-                else "it has no Linear, convolution, recurrent or activation module, and no module of your own with a "
-                "weight matrix that a function such as F.linear could apply"
+                else "it has no Linear, convolution, recurrent, embedding or activation module, and no module of your "
+                "own with a weight matrix that a function such as F.linear could apply"
             )
         )
 

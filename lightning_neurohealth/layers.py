@@ -15,6 +15,7 @@ from lightning_neurohealth.activations import IDENTITY, Activation
 
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 COLLECTIONS = (nn.ParameterList, nn.ParameterDict)
 ROOT = "root"
 """Name of the model itself, where it is a layer."""
@@ -51,7 +52,8 @@ class Layer:
         function: What is known of the activation function.
         activation: Module path or function name of the activation, ``None`` for a linear layer.
         owner: Path of the module that owns the weight.
-        weight: Name of the weight parameter.
+        weight: Name of the weight parameter, ``None`` of an embedding: what is known of the rows of a weight, of which
+            a step reads a few, says nothing of its neurons.
         weight_axis: Axis of the weight along which its neurons lie, ``None`` where that is not known.
         fan_in, fan_out: Connections into and out of a neuron, the kernel's area included; 0 where not known.
         before: Layer whose activation it reads directly, neuron by neuron.
@@ -99,8 +101,8 @@ def merged_order(sequences: Iterable[Sequence[str]]) -> list[str]:
 
 
 def is_owner(module: nn.Module) -> bool:
-    """True for a module that turns its input into z = Wx + b by a weight of its own."""
-    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, *RECURRENT)):
+    """True for a module that turns its input into z = Wx + b by a weight of its own; of an embedding, x is one-hot."""
+    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, *RECURRENT, *EMBEDDINGS)):
         return True
     return type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2
 

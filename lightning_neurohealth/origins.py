@@ -27,6 +27,8 @@ SPREADS = {"rsqrt", "sqrt", "norm", "vector_norm", "linalg_vector_norm", "std", 
 """Functions that norms are written with, and weights that add up to 1: what is multiplied with them is rescaled."""
 MIXERS = {"softmax", "log_softmax", "cumsum", "sort", "argsort", "roll", "flip", "scaled_dot_product_attention"}
 """Functions that keep a shape and mix what is in it."""
+JOINS = {"cat", "concat", "concatenate", "stack", "hstack", "vstack"}
+"""Functions that put tensors side by side."""
 MOVERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"}
 """Functions that move axes."""
 KEEPERS = {"flatten", "view", "reshape", "permute", "transpose", "movedim", "dropout", "contiguous", "mean", "cat"}
@@ -118,10 +120,13 @@ class Origins:
             if weight is not None and weight.shape == out.shape:
                 self._computed[out] = weight  # scaled, masked, normalized or cast
             return
-        origin = self.of(known[0])
-        axis = moved_axis(name, args[1:], kwargs, known[0], out, origin.axis)
-        peers = [t for t in tensors if t is not known[0] and not isinstance(t, nn.Parameter) and t.shape == out.shape]
-        same = not peers and axis is not None and name not in MIXERS
+        # what is broadcast, such as an embedding of time, is added to the layer and not the other way round
+        main = next((t for t in known if t.shape == out.shape), known[0])
+        origin = self.of(main)
+        axis = moved_axis(name, args[1:], kwargs, main, out, origin.axis)
+        peers = [t for t in tensors if t is not main and not isinstance(t, nn.Parameter) and t.shape == out.shape]
+        several = name in JOINS and len({self.of(t).owner for t in tensors}) > 1
+        same = not (peers or several) and axis is not None and name not in MIXERS
         scaled = name in MULTIPLICATIONS | DIVISIONS and any(not self.of(t).carried for t in known)
         self.note(
             out,

@@ -15,7 +15,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from lightning_neurohealth.layers import RECURRENT, Layer, clean_name, is_owner
+from lightning_neurohealth.layers import EMBEDDINGS, RECURRENT, Layer, clean_name, is_owner
 from lightning_neurohealth.origins import CONVOLUTIONS
 
 LEFT_PRODUCTS = {"matmul", "__matmul__", "mm", "bmm"}
@@ -36,7 +36,7 @@ def know_weight(
         names: Names of all parameters by their id.
         applied: Where a plain function applies a parameter of the owner.
     """
-    if module is None:
+    if module is None or (applied is None and isinstance(module, EMBEDDINGS)):
         return
     if applied is not None:
         weight, axis = applied.parameter, applied.axis

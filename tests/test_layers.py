@@ -156,6 +156,129 @@ def test_channels_last_block() -> None:
     assert float(report["expand"]["activation_rows"]) == 2 * 5 * 5
 
 
+class Conditioned(nn.Module):
+    """A residual block of a diffusion model: an embedding of time is added to every pixel, on either side."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.conv, self.time, self.first = nn.Conv2d(2, 4, 3), nn.Linear(3, 4), first
+        self.act, self.out = nn.SiLU(), nn.Conv2d(4, 1, 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        h, shift = self.conv(x), self.time(t)[..., None, None]
+        return self.out(self.act(shift + h if self.first else h + shift))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_broadcast_owns_no_activation(first: bool) -> None:
+    layers = layers_of(Conditioned(first), torch.randn(2, 2, 5, 5), torch.randn(2, 3))
+    assert rows_of(layers) == [
+        ("conv", "conv", "act", 1, 4),
+        ("time", "time", None, -1, 4),
+        ("out", "out", None, 1, 1),
+    ]
+
+
+class Joined(nn.Module):
+    """Words and patches in one sequence, behind one activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.patches, self.act, self.head = nn.Linear(3, 4), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.head(self.act(torch.cat([self.words(x), self.patches(y)], 1)))
+
+
+def test_activation_of_several_layers_side_by_side_has_its_own_name() -> None:
+    _, report = watch_step(Joined(), torch.randn(2, 3, 3), torch.randn(2, 6, 5))
+    assert list(report) == ["words", "patches", "act", "head"]
+    assert [float(report[name]["activation_rows"]) for name in report] == [6, 12, 18, 18]
+
+
+class UNet(nn.Module):
+    """Skips that are concatenated, a transposed convolution, one ReLU for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1, self.down2 = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1)
+        self.up, self.merge, self.out = (
+            nn.ConvTranspose2d(8, 4, 2, 2),
+            nn.Conv2d(8, 6, 3, padding=1),
+            nn.Conv2d(6, 1, 1),
+        )
+        self.pool, self.relu = nn.MaxPool2d(2), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.relu(self.down1(x))
+        b = self.relu(self.down2(self.pool(a)))
+        return self.out(self.relu(self.merge(torch.cat([self.up(b), a], 1))))
+
+
+def test_u_net() -> None:
+    layers = layers_of(UNet(), torch.randn(2, 1, 8, 8), steps=2)
+    assert rows_of(layers) == [
+        ("down1", "down1", "relu", 1, 4),
+        ("down2", "down2", "relu", 1, 8),
+        ("up", "up", None, 1, 4),
+        ("merge", "merge", "relu", 1, 6),
+        ("out", "out", None, 1, 1),
+    ]
+    assert layers["up"].weight_axis == 1
+    assert layers["merge"].sources == {"up", "down1"}
+
+
+class Mixture(nn.Module):
+    """Each row goes to one expert."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(4, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        share, choice = self.router(x).softmax(-1).max(-1)
+        out = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            rows = (choice == i).nonzero()[:, 0]
+            if len(rows):
+                out = out.index_add(0, rows, share[rows, None] * expert(x[rows]))
+        return out
+
+
+def test_experts_count_the_rows_that_they_get() -> None:
+    net, x = Mixture(), torch.randn(40, 4)
+    _, report = watch_step(net, x)
+    choice = net.router(x).argmax(-1)
+    assert len(choice.unique()) == 3
+    for i, expert in enumerate(net.experts):
+        layer = report[f"experts.{i}.0"]
+        assert float(layer["activation_rows"]) == (choice == i).sum()
+        torch.testing.assert_close(layer["on_rate"], (expert[1](expert[0](x[choice == i])) > 0).double().mean(0))
+    assert next(iter(report)) == "router"
+
+
+class Graph(nn.Module):
+    """Messages along edges, added up where they arrive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.message, self.update = nn.Linear(4, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        sent = F.relu(self.message(x))[edges[0]]
+        return torch.tanh(self.update(torch.zeros(len(x), 8).index_add(0, edges[1], sent)))
+
+
+def test_graph_network() -> None:
+    net, x, edges = Graph(), torch.randn(9, 4), torch.randint(9, (2, 30))
+    monitor, report = watch_step(net, x, edges)
+    found = monitor.finder.layers
+    assert rows_of(found) == [("message", "message", "relu", -1, 8), ("update", "update", "tanh", -1, 5)]
+    assert not found["message"].output  # it is read along the edges
+    assert float(report["message"]["activation_rows"]) == 9
+
+
 class PermutedBeforeItsActivation(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -459,12 +582,13 @@ class Borrowed(nn.Module):
 def test_weights_of_modules_that_are_not_called(steps: int) -> None:
     layers = layers_of(Borrowed(), torch.randint(7, (2, 5)), steps=steps)
     assert rows_of(layers) == [
+        ("words", "words", None, -1, 4),
         ("fc", "fc", "softplus", 1, 6),
         ("conv", "conv", "relu", 1, 6),
         ("root", "", "tanh", -1, 4),
-        ("words", "words", None, -1, 7),
+        ("words#2", "words", None, -1, 7),
     ]
-    facts = [(x.weight, x.weight_axis, x.fan_in) for x in layers.values()]
+    facts = [(x.weight, x.weight_axis, x.fan_in) for x in layers.values()][1:]
     assert facts == [("fc.weight", 0, 4), ("conv.weight", 0, 2), ("back", 0, 6), ("words.weight", 0, 4)]
 
 
@@ -721,7 +845,7 @@ class Tied(nn.Module):
 def test_tied_weights() -> None:
     net = Tied()
     _, report = watch_step(net, torch.randint(7, (3, 5)))
-    assert list(report) == ["fc", "out"]
+    assert list(report) == ["words", "fc", "out"]
     assert float(report["out"]["activation_rows"]) == 15
     assert report.coverage.parameters == 1
     # its weight is known by the name under which it comes first
@@ -823,6 +947,7 @@ class Reader(nn.Module):
 def test_recurrent_layers_are_watched_at_their_outputs() -> None:
     net, x = Reader(), torch.randint(50, (3, 2))
     assert rows_of(layers_of(net, x)) == [
+        ("words", "words", None, -1, 4),
         ("lstm", "lstm", None, -1, 6),
         ("gru", "gru", None, -1, 5),
         ("head", "head", None, -1, 1),
@@ -948,10 +1073,26 @@ def test_layer_that_returns_no_tensor_is_listed() -> None:
 
 def test_modules_that_are_no_layers_are_listed() -> None:
     _, report = watch_step(Reader(), torch.randint(50, (3, 2)))
-    assert set(report.coverage.missed) == {"words", "spare"}
-    assert report.coverage.missed["spare"] == "never called"
-    assert "Embedding" in report.coverage.missed["words"]
-    assert 0.5 < report.coverage.parameters < 1
+    assert report.coverage.missed == {"spare": "never called"}
+    assert report.coverage.parameters == pytest.approx(1 - 6 / sum(p.numel() for p in Reader().parameters()))
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_neurons_of_an_embedding_are_the_features_of_its_words(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net, words = nn.Sequential(kind(7, 4), nn.Linear(4, 3)), torch.randint(7, (8, 5))
+    monitor, report = watch_step(net, words)
+    assert rows_of(monitor.finder.layers) == [("0", "0", None, -1, 4), ("1", "1", None, -1, 3)]
+    assert report.coverage.missed == {}
+    assert report.coverage.parameters == 1
+    out = net[0](words).flatten(0, -2).requires_grad_()
+    layer = report["0"]
+    torch.testing.assert_close(layer["on_rate"], (out > 0).double().mean(0))
+    torch.testing.assert_close(layer["activation_std"], out.detach().double().std(0, correction=0))
+    (gradient,) = torch.autograd.grad(net[1](out).square().mean(), out)
+    torch.testing.assert_close(layer["gradient_flow"].float(), gradient.abs().mean(0))
+    assert "gradient_norm" not in layer  # a step reads few rows of its weight: see report.parameters
+    assert report.parameters["0.weight"]["gradient_norm"] > 0
 
 
 def test_layer_that_changes_its_width_is_listed() -> None:

@@ -28,10 +28,11 @@ def test_layers() -> None:
         ("mlp.down_proj", width, -1, "identity"),
     ]
     assert found.rows == [
+        ("model.embed_tokens", width, -1, "identity"),
         *((f"model.layers.{i}.{name}", *rest) for i in range(2) for name, *rest in block),
         ("lm_head", config.vocab_size, -1, "identity"),
     ]
     assert gates(found) == {"model.layers.0.mlp.gate_proj", "model.layers.1.mlp.gate_proj"}
     assert found.layers["model.layers.0.mlp.gate_proj"].activation == "model.layers.0.mlp.act_fn"
     assert outputs(found) == ["lm_head"]
-    assert set(found.coverage.missed) == {"model.embed_tokens"}
+    assert found.coverage.missed == {}

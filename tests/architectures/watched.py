@@ -33,9 +33,12 @@ def watched(model: nn.Module, within: str = "", **inputs: Any) -> Found:
     assert list(report) == list(layers)
     names = dict(model.named_modules())
     for name, layer in layers.items():
-        assert (report[name]["on_rate"].shape, report[name]["gradient_flow"].shape) == ((layer.neurons,),) * 2
+        assert report[name]["on_rate"].shape == (layer.neurons,)
+        owner = names.get(layer.owner or "")
+        frozen = isinstance(owner, nn.Embedding) and not owner.weight.requires_grad
+        assert frozen or report[name]["gradient_flow"].shape == (layer.neurons,)
         assert layer.owner is None or (layer.owner == name and names[name].weight is not None)
-        assert (layer.weight_axis is None) == (layer.owner is None)
+        assert (layer.weight_axis is None) == (layer.owner is None or isinstance(owner, nn.Embedding))
     rows = [
         (name.removeprefix(within), x.neurons, x.axis, x.function.name)
         for name, x in layers.items()
