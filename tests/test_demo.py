@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_neurohealth import demo
+from lightning_neurohealth import Report, demo
 from lightning_neurohealth.__main__ import main
 
 
@@ -40,10 +40,15 @@ def test_loggers_have_their_runs(ran: tuple[int, Path]) -> None:
 
 
 def test_exit_is_not_zero_when_a_planted_fault_is_missed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ran: tuple[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def trained(sick: bool, folder: Path, epochs: int) -> demo.Outcome:
+        name = "sick" if sick else "healthy"
+        return demo.Outcome(name, Report.load(ran[1] / name), folder)
+
     monkeypatch.setattr(demo, "PLANTED", {"fc1": "dead_neurons"})
-    assert main(["demo", "--folder", str(tmp_path), "--epochs", "1"]) == 1
+    monkeypatch.setattr(demo, "train", trained)
+    assert main(["demo", "--folder", str(tmp_path)]) == 1
     assert "dead_neurons in fc1: MISSED" in capsys.readouterr().out
 
 

@@ -197,7 +197,7 @@ def noisy_targets() -> Seen:
     return Seen(reports)
 
 
-@healthy(quick=True)
+@healthy
 def pruned() -> Seen:
     net = chain([20, 96, 96, 5])
     prune.random_unstructured(net.fc2, "weight", 0.93)

@@ -142,7 +142,7 @@ def at_step(step: int) -> Iterator[bool]:
     return (i == step for i in count())
 
 
-@sick("non_finite", quick=True)
+@sick("non_finite")
 def mask_over_everything() -> Seen:
     """At step 41, all words of a sentence are masked: the mean over nothing is NaN."""
     net, data, now = Transformer(), sentences(), at_step(41)
@@ -273,7 +273,7 @@ def learns_nothing(net: nn.Module, data: Any, **options: Any) -> Any:
     return reports
 
 
-@sick("poor_initialization", quick=True)
+@sick("poor_initialization")
 def constant_weights() -> Seen:
     net, data = chain([20, 32, 32, 5], nn.Tanh), points()
     for p in net.parameters():

@@ -110,7 +110,7 @@ def stuck(a: Tensor, low: float, high: float) -> float:
     return ((a <= low + margin) | (a >= high - margin)).float().mean().item()
 
 
-@sick("saturation", quick=True)
+@sick("saturation")
 def saturated_by_raw_inputs() -> Seen:
     """Inputs in thousands, into a tanh."""
     net, (x, y) = chain([20, 48, 48, 5], nn.Tanh), points()
@@ -160,7 +160,7 @@ class Lasso(torch.optim.Adam):
         return loss
 
 
-@sick("dead_weights", quick=True)
+@sick("dead_weights")
 def weights_driven_to_zero() -> Seen:
     net, data = chain([20, 48, 48, 5]), points()
     reports = fit(net, data, optimizer=lambda _: Lasso(net, net.fc2.weight, 1e-2))
@@ -198,7 +198,7 @@ def copy_neurons(one: Any, other: Any, number: int) -> None:
     other.weight[:, :number] = other.weight[:, :1].clone() / number
 
 
-@sick("redundant_neurons", quick=True)
+@sick("redundant_neurons")
 def copies_among_waves() -> Seen:
     net, data = waves(width=24), signals()
     copy_neurons(net.conv1, net.conv2, 12)
