@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 RUN := .venv/bin/python -m
 PIP := $(RUN) pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo truth catalogue test lint format types clean
+.PHONY: help demo truth catalogue pictures docs test lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -20,6 +20,13 @@ truth: $(INSTALLED)  ## judge the rules by trainings whose truth is known
 
 catalogue: $(INSTALLED)  ## write docs/catalogue.md, the page of every measure and rule
 	@$(RUN) lightning_neurohealth catalogue > docs/catalogue.md
+
+pictures: $(INSTALLED)  ## draw the README's pictures anew; needs Chromium
+	@$(RUN) docs.pictures
+
+docs: $(INSTALLED)  ## build the documentation in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=true $(RUN) mkdocs --quiet build
+	@echo "Open site/index.html."
 
 test: $(INSTALLED)  ## run the tests; pytest's options go in ARGS, as in: make test ARGS="-k on_rate"
 	@$(RUN) pytest -n 2 --dist loadgroup $(ARGS)
@@ -36,7 +43,7 @@ types: $(INSTALLED)  ## check the types
 	@$(RUN) mypy
 
 clean:  ## remove .venv, caches and what runs left behind
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info lightning_logs neurohealth_demo
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site *.egg-info lightning_logs neurohealth_demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch goes first: it is the large one, and what follows must not choose another.

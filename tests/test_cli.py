@@ -75,10 +75,3 @@ def test_every_argument_has_a_help_text(run, capsys: pytest.CaptureFixture[str])
         assert said in text
     for said in ("Rule objects", "What loggers get", "Where reports go", "CRITICAL finding appears"):
         assert said in text
-
-
-def test_plain_loop_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    example("plain_loop").main()
-    printed = capsys.readouterr().out
-    assert printed.count("Neuron health epoch") == 3
-    assert "healthy" in printed

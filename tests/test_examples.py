@@ -1,0 +1,45 @@
+"""Each example runs and shows what it promises; ``cli.py`` and ``compare_activations.py`` have tests of their own."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from examples import plain_loop, sick_networks
+from lightning_neurohealth import Severity
+
+EXAMPLES = Path(sick_networks.__file__).parent
+
+
+def test_quickstart_finds_the_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    runpy.run_path(str(EXAMPLES / "quickstart.py"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "CRITICAL dead_neurons in net.2, since epoch 0, step 157: 48 of 64 neurons of net.2" in printed
+    assert list(tmp_path.rglob("neurohealth/report.html"))
+
+
+def test_plain_loop_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    plain_loop.main()
+    printed = capsys.readouterr().out
+    assert printed.count("Neuron health epoch") == 3
+    assert "healthy" in printed
+
+
+@pytest.mark.parametrize("name", sick_networks.EXHIBITS)
+def test_a_sick_network_has_what_it_is_named_after_and_its_cure_helps(name: str) -> None:
+    sick = {f.condition: f.severity for f in sick_networks.visit(name, cured=False).findings}
+    cured = {f.condition: f.severity for f in sick_networks.visit(name, cured=True).findings}
+    assert cured.get(name, Severity.HEALTHY) < sick[name]
+    assert max(cured.values(), default=Severity.HEALTHY) <= Severity.WARNING
+
+
+def test_an_unknown_sick_network_is_answered_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sick_networks.main(["dead_neuron"])
+    assert "there are dead_neurons, " in capsys.readouterr().err
