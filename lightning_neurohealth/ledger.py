@@ -14,6 +14,7 @@ from lightning_neurohealth.merging import KINDS, Merged, Merger
 from lightning_neurohealth.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
+from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
 
 __all__ = ["Book", "Ledger"]
@@ -55,10 +56,9 @@ class Ledger(Shelf):
         """Reduce the rows of ``x``, shape ``[outer, neurons, inner]``; a batch without rows adds nothing."""
         if not x.numel():
             return
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
+        rows = Rows(x)
         for statistic in self.open(subject, signal.subject).get(signal, ()):
-            self._pending.append((subject, statistic, statistic.partials(x, self.step), signal))
+            self._pending.append((subject, statistic, statistic.partials(rows, self.step), signal))
 
     def record(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Take ``x`` at once, whatever becomes of the step."""

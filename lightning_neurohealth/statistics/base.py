@@ -11,16 +11,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_neurohealth.layers import Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 Kind = Literal["sum", "min", "max"]
 Partials = dict[str, "Tensor | int"]
 
 EMPTY: dict[Kind, float] = {"sum": 0.0, "min": math.inf, "max": -math.inf}
-
-
-def total(x: Tensor) -> Tensor:
-    """Sum over the rows of ``[outer, neurons, inner]`` as float64 ``[neurons]``."""
-    return x.sum((0, 2), dtype=torch.float64)
 
 
 class Statistic(Metric, ABC):
@@ -67,8 +63,8 @@ class Statistic(Metric, ABC):
         return self.rows
 
     @abstractmethod
-    def reduce(self, x: Tensor) -> Partials:
-        """What the rows of ``x``, shape ``[outer, neurons, inner]`` and not empty, add to each state but ``rows``."""
+    def reduce(self, rows: Rows) -> Partials:
+        """What the rows, which are not none, add to each state but ``rows``; a state that is left out stays."""
 
     def stamp(self, partials: Partials, step: int) -> None:
         """Add to the partials what depends on the step at which the rows were seen."""
@@ -77,10 +73,11 @@ class Statistic(Metric, ABC):
         """True if the partials may tell why a step failed, so that they count although it does not."""
         return False
 
-    def partials(self, x: Tensor, step: int = 0) -> Partials:
-        """``reduce`` with the number of rows and the step."""
-        partials = self.reduce(x)
-        partials["rows"] = x.shape[0] * x.shape[2]
+    def partials(self, x: Tensor | Rows, step: int = 0) -> Partials:
+        """``reduce`` with the number of rows and the step; ``x`` is ``[outer, neurons, inner]``."""
+        rows = x if isinstance(x, Rows) else Rows(x)
+        partials = self.reduce(rows)
+        partials["rows"] = rows.count
         self.stamp(partials, step)
         return partials
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class BoundCounts(Statistic):
@@ -25,10 +26,7 @@ class BoundCounts(Statistic):
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and subject.function.saturates
 
-    def reduce(self, x: Tensor) -> Partials:
+    def reduce(self, rows: Rows) -> Partials:
         low, high = self.bounds
-        nothing = torch.zeros(self.neurons, dtype=torch.float64, device=x.device)
-        return {
-            "low": nothing if low is None else total(x <= low),
-            "high": nothing if high is None else total(x >= high),
-        }
+        counts: Partials = {} if low is None else {"low": rows.counted(torch.le, low)}
+        return counts if high is None else {**counts, "high": rows.counted(torch.ge, high)}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 ELEMENTS = 1 << 22
 
@@ -24,7 +25,8 @@ class Cosines(Statistic):
         super().__init__(subject)
         self.state("largest", "max")
 
-    def reduce(self, x: Tensor) -> Partials:
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x
         vectors = x.movedim(1, 0).reshape(x.shape[1], -1)
         vectors = vectors.to(torch.promote_types(x.dtype, torch.float32))
         vectors = vectors / vectors.abs().amax(1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)

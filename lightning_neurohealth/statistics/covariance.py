@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 NEURONS = 256
 ROWS = 2048
@@ -29,7 +30,8 @@ class Covariance(Statistic):
         self.state("squares", "sum", (self.width, self.width))
         self.state("sampled", "sum", ())
 
-    def reduce(self, x: Tensor) -> Partials:
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x
         rows, inner = x.shape[0] * x.shape[2], x.shape[2]
         row = torch.arange(min(rows, ROWS), device=x.device)
         if rows > ROWS:

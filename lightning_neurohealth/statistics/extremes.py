@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class Extremes(Statistic):
@@ -18,5 +19,5 @@ class Extremes(Statistic):
         self.state("lowest", "min")
         self.state("highest", "max")
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"lowest": x.amin((0, 2)).double(), "highest": x.amax((0, 2)).double()}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"lowest": rows.x.amin((0, 2)).double(), "highest": rows.x.amax((0, 2)).double()}

@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.statistics.base import Partials, Statistic
+from lightning_neurohealth.statistics.rows import Rows
 
 BINS = 64
 
@@ -28,7 +29,8 @@ class Histogram(Statistic):
         self.bins = len(self.edges) + 1
         self.state("counts", "sum", (self.neurons, self.bins))
 
-    def reduce(self, x: Tensor) -> Partials:
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x
         x = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
         self.edges = self.edges.to(x.device)
         nowhere = self.neurons * self.bins

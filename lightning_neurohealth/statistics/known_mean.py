@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class KnownMean(Statistic):
@@ -18,13 +22,14 @@ class KnownMean(Statistic):
         self.state("sums", "sum")
         self.state("known", "sum")
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {
-            "sums": total(x.nan_to_num(nan=0.0, posinf=float("inf"), neginf=-float("inf"))),
-            "known": total(~x.isnan()),
-        }
+    def reduce(self, rows: Rows) -> Partials:
+        return {"sums": rows.total(_known), "known": rows.total(lambda x, out: torch.eq(x, x, out=out))}
 
     @property
     def mean(self) -> Tensor:
         """Mean over the rows that are known, ``[neurons]``; NaN where none is."""
         return self.sums / self.known
+
+
+def _known(x: Tensor, out: Tensor) -> None:
+    torch.nan_to_num(x, nan=0.0, posinf=math.inf, neginf=-math.inf, out=out)

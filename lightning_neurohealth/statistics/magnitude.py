@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.recent import Recent
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class Magnitude(Statistic):
@@ -17,8 +18,8 @@ class Magnitude(Statistic):
         super().__init__(subject)
         self.state("sums", "sum")
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"sums": total(x.abs())}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"sums": rows.magnitudes()}
 
 
 class RecentMagnitude(Recent, Magnitude):

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials
 from lightning_neurohealth.statistics.moments import Moments
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class MagnitudeMoments(Moments):
     """Σ\\|x\\| and Σx² over rows; and the deviations of \\|x\\| within batches."""
 
-    def reduce(self, x: Tensor) -> Partials:
-        return super().reduce(x.abs())
+    def reduce(self, rows: Rows) -> Partials:
+        return super().reduce(Rows(rows.x.abs()))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class Moments(Statistic):
@@ -28,12 +29,9 @@ class Moments(Statistic):
         self.state("within", "sum")
         self.state("freedom", "sum", ())
 
-    def reduce(self, x: Tensor) -> Partials:
-        x = x.double()
-        rows = x.shape[0] * x.shape[2]
-        sums, squares = x.sum((0, 2)), (x * x).sum((0, 2))
-        within = (squares - sums * sums / rows).clamp_min(0.0)
-        return {"sums": sums, "squares": squares, "within": within, "freedom": rows - 1}
+    def reduce(self, rows: Rows) -> Partials:
+        sums, squares, within = rows.moments()
+        return {"sums": sums, "squares": squares, "within": within, "freedom": rows.count - 1}
 
     @property
     def mean(self) -> Tensor:

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class NonFiniteCounts(Statistic):
@@ -21,8 +22,8 @@ class NonFiniteCounts(Statistic):
         self.state("bad", "sum")
         self.state("first", "min", ())
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"bad": total(~torch.isfinite(x))}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"bad": rows.non_finite()}
 
     def stamp(self, partials: Partials, step: int) -> None:
         bad = partials["bad"]

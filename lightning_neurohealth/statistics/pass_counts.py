@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class PassCounts(Statistic):
@@ -18,6 +20,5 @@ class PassCounts(Statistic):
         self.state("passed", "sum")
         self.state("live", "sum", ())
 
-    def reduce(self, x: Tensor) -> Partials:
-        passed = x != 0
-        return {"passed": total(passed), "live": passed.any(dim=1).sum()}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"passed": rows.counted(torch.ne, 0.0), "live": rows.live()}

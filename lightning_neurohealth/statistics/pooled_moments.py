@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class PooledMoments(Statistic):
@@ -20,8 +21,8 @@ class PooledMoments(Statistic):
         for name in ("sums", "squares", "elements"):
             self.state(name, "sum", ())
 
-    def reduce(self, x: Tensor) -> Partials:
-        x = x.double()
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x.double()
         return {"sums": x.sum(), "squares": (x * x).sum(), "elements": x.numel()}
 
     @property

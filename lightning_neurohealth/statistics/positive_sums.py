@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class PositiveSums(Statistic):
@@ -21,5 +23,5 @@ class PositiveSums(Statistic):
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and subject.nonnegative
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"sums": total(x.clamp_min(0))}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"sums": rows.total(lambda x, out: torch.clamp_min(x, 0.0, out=out))}

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class Recent(Statistic):
@@ -28,6 +29,6 @@ class Recent(Statistic):
     def new_rows(self) -> Tensor:
         return self.fresh
 
-    def partials(self, x: Tensor, step: int = 0) -> Partials:
+    def partials(self, x: Tensor | Rows, step: int = 0) -> Partials:
         partials = super().partials(x, step)
         return {**partials, "fresh": partials["rows"]}

@@ -6,6 +6,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class SampledMoments(Statistic):
@@ -27,10 +28,10 @@ class SampledMoments(Statistic):
         self.state("squares", "sum", samples)
         self.state("steps", "sum", ())
 
-    def reduce(self, x: Tensor) -> Partials:
-        x = x.double()
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x.double()
         share = 1.0 / (dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)
-        steps = x.new_full((), x.shape[0] * x.shape[2] * share)
+        steps = x.new_full((), rows.count * share)
         return {"sums": x.sum((0, 2)) * share, "squares": (x * x).sum((0, 2)) * share, "steps": steps}
 
     @property

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 CAPACITY = 512
 
@@ -29,7 +30,8 @@ class Series(Statistic):
         self.stride = 1
         self.length = 0
 
-    def reduce(self, x: Tensor) -> Partials:
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x
         return {"sums": x.reshape(()), "counts": 1}
 
     def merge(self, partials: Partials) -> None:

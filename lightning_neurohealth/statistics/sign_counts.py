@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 EPSILON = 1e-8
 
@@ -20,5 +22,5 @@ class SignCounts(Statistic):
         self.state("positive", "sum")
         self.state("zero", "sum")
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"positive": total(x > 0), "zero": total(x.abs() <= EPSILON)}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"positive": rows.counted(torch.gt, 0.0), "zero": rows.near(EPSILON)}

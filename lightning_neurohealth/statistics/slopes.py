@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from lightning_neurohealth.derivatives import relu_slope
+
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class Slopes(Statistic):
@@ -24,6 +28,9 @@ class Slopes(Statistic):
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and not subject.function.linear
 
-    def reduce(self, x: Tensor) -> Partials:
-        slope = self.derivative(x)
-        return {"sums": total(slope.abs()), "nonzero": total(slope != 0)}
+    def reduce(self, rows: Rows) -> Partials:
+        if self.derivative is relu_slope:
+            on = rows.counted(torch.gt, 0.0)
+            return {"sums": on, "nonzero": on}
+        sums, nonzero = rows.total_and_nonzero(lambda z, out: torch.abs(self.derivative(z), out=out))
+        return {"sums": sums, "nonzero": nonzero}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class SpatialMagnitude(Statistic):
@@ -21,5 +22,5 @@ class SpatialMagnitude(Statistic):
         self.state("sums", "sum")
         self.state("samples", "sum", ())
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"sums": x.double().sum(2).abs().sum(0), "samples": x.shape[0]}
+    def reduce(self, rows: Rows) -> Partials:
+        return {"sums": rows.x.double().sum(2).abs().sum(0), "samples": rows.x.shape[0]}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.statistics.base import Partials, Statistic, Subject, total
+from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 
 class TailCounts(Statistic):
@@ -22,5 +26,7 @@ class TailCounts(Statistic):
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and not subject.function.linear
 
-    def reduce(self, x: Tensor) -> Partials:
-        return {"tail": total((x <= self.low) | (x >= self.high))}
+    def reduce(self, rows: Rows) -> Partials:
+        ends = [(torch.le, self.low)] * (self.low > -math.inf) + [(torch.ge, self.high)] * (self.high < math.inf)
+        counts = [rows.counted(compare, end) for compare, end in ends]
+        return {"tail": sum(counts[1:], start=counts[0])} if counts else {}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
+from lightning_neurohealth.statistics.rows import Rows
 
 NEIGHBOURS = 4
 STEPS = (5**0.5 / 2 - 0.5, 2**0.5)
@@ -29,7 +30,8 @@ class Twins(Statistic):
         super().__init__(subject)
         self.state("least", "min")
 
-    def reduce(self, x: Tensor) -> Partials:
+    def reduce(self, rows: Rows) -> Partials:
+        x = rows.x
         vectors = x.movedim(1, 0).reshape(x.shape[1], -1)
         vectors = vectors.to(torch.promote_types(x.dtype, torch.float32))
         places = torch.arange(1, vectors.shape[1] + 1, dtype=torch.float64, device=x.device)

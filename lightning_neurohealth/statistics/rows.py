@@ -1,0 +1,183 @@
+"""The rows of one tensor, and the sums over them of which statistics are made, each computed once and at least cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+EXACT = 1 << 15
+"""Elements up to which all is computed in float64: there calls cost more than arithmetic."""
+ROOM = 1 << 18
+"""Elements of the one temporary: 1 MB, which stays in a processor's cache."""
+
+Write = Callable[[Tensor, Tensor], object]
+"""``write(x, out)`` puts a number for each element of ``x`` into ``out``; the two may be the same."""
+Compare = Callable[..., Tensor]
+
+
+class Rows:
+    """Rows of ``x``, shape ``[outer, neurons, inner]``; every sum is over outer and inner, float64 ``[neurons]``.
+
+    Larger tensors are summed in float32, block by block; of moments, the mean is taken off before they are squared, so
+    that they keep six digits whatever the mean is. Counts are exact.
+
+    Attributes:
+        x: The tensor, as float32 where it came in halves.
+        count: Number of rows.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        self.count = x.shape[0] * x.shape[2]
+        self.exact = x.numel() <= EXACT or x.dtype == torch.float64
+        self._sums: dict[object, Tensor] = {}
+        self._kept_moments: tuple[Tensor, Tensor, Tensor] | None = None
+        self._room: Tensor | None = None
+        self._wide: Tensor | None = None
+
+    # What statistics are made of
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Σx, Σx², and Σ(x − mean)² of these rows."""
+        if self._kept_moments is None:
+            self._kept_moments = self._exact_moments() if self.exact else self._fast_moments()
+        return self._kept_moments
+
+    def sums(self) -> Tensor:
+        """Σx."""
+        return self.moments()[0]
+
+    def magnitudes(self) -> Tensor:
+        """Σ|x|."""
+        return self.total(_magnitude, "magnitudes")
+
+    def counted(self, compare: Compare, value: float) -> Tensor:
+        """Rows on which ``compare(x, value)`` holds, e.g. ``torch.gt``; NaN is neither more nor less than anything."""
+        return self.total(lambda x, out: compare(x, value, out=out), (compare, value))
+
+    def near(self, epsilon: float) -> Tensor:
+        """Rows on which |x| ≤ ε."""
+        return self.total(lambda x, out: torch.abs(x, out=out).le_(epsilon), ("near", epsilon))
+
+    def non_finite(self) -> Tensor:
+        """Rows on which x is NaN or infinite."""
+        sums = self.sums()
+        # on the CPU there is no device to wait for
+        if sums.device.type == "cpu" and torch.equal(sums - sums, torch.zeros_like(sums)):
+            return torch.zeros_like(sums)
+        return self.total(_non_finite, "non_finite")
+
+    def live(self) -> Tensor:
+        """Number of rows on which some neuron is not 0."""
+        some = [((block.amax(1) != 0) | (block.amin(1) != 0)).sum() for block in self._blocks()]
+        return some[0] if len(some) == 1 else torch.stack(some).sum()
+
+    def total(self, write: Write, key: object = None) -> Tensor:
+        """Σ of what ``write`` puts in; computed once for each ``key``."""
+        if key is None or key not in self._sums:
+            self._sums[key] = self._add(self._total(block, write) for block in self._blocks())
+        return self._sums[key]
+
+    def total_and_nonzero(self, write: Write) -> tuple[Tensor, Tensor]:
+        """Σ of what ``write`` puts in, and the rows on which that is not 0."""
+        totals, counts = [], []
+        for block in self._blocks():
+            totals.append(self._total(block, write))
+            counts.append(self._total(self._space(block), _nonzero))
+        return self._add(totals), self._add(counts)
+
+    # How
+
+    def _exact_moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        x = self._in_double()
+        sums, squares = over_rows(x), over_rows(x * x)
+        return sums, squares, (squares - sums * sums / self.count).clamp_min_(0.0)
+
+    def _fast_moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        sums, squares = [], []
+        for block in self._blocks():
+            of_block = self._normed(block) if self._is_flat else self._centred(block)
+            sums.append(of_block[0])
+            squares.append(of_block[1])
+            within = of_block[2]
+        total, square = self._add(sums), self._add(squares)
+        if len(sums) > 1:
+            within = (square - total * total / self.count).clamp_min_(0.0)
+        return total, square, within
+
+    @property
+    def _is_flat(self) -> bool:
+        return self.x.shape[2] == 1 and self.x.device.type == "cpu"
+
+    def _normed(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # the statistics of BatchNorm: one pass, several times faster on the CPU than sums, with neurons last
+        rows = block.shape[0]
+        flat = block if block.is_contiguous() else self._space(block).copy_(block)
+        mean, variance = torch.batch_norm_update_stats(flat.view(rows, -1), None, None, 0.0)
+        mean, within = mean.double(), variance.double() * rows
+        sums = mean * rows
+        return sums, within + mean * sums, within
+
+    def _centred(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, first = block.shape[0] * block.shape[2], block[:1, :, :1].nan_to_num(0.0, 0.0, 0.0)
+        out = torch.sub(block, first, out=self._space(block))
+        sums, centre = over_rows(out), first.flatten().double()
+        squares = over_rows(out.square_())
+        within = (squares - sums * sums / rows).clamp_min_(0.0)
+        sums = sums + rows * centre
+        return sums, within + sums * sums / rows, within
+
+    def _total(self, block: Tensor, write: Write) -> Tensor:
+        out = self._space(block)
+        write(block, out)
+        return over_rows(out)
+
+    def _space(self, block: Tensor) -> Tensor:
+        if self._room is None:
+            dtype = torch.float64 if self.exact else torch.float32
+            self._room = torch.empty(block.numel(), dtype=dtype, device=block.device)
+        return self._room[: block.numel()].view(block.shape)
+
+    def _blocks(self) -> Iterator[Tensor]:
+        x = self._in_double() if self.exact else self.x
+        if x.numel() <= ROOM:
+            yield x
+            return
+        _, neurons, inner = x.shape
+        for part in x.split(max(1, ROOM // (neurons * inner))):
+            yield from part.split(max(1, ROOM // neurons), dim=2) if part.numel() > ROOM else (part,)
+
+    def _in_double(self) -> Tensor:
+        if self._wide is None:
+            self._wide = self.x.double()
+        return self._wide
+
+    def _add(self, parts: Iterator[Tensor] | list[Tensor]) -> Tensor:
+        first, *others = parts
+        for other in others:
+            first = first + other
+        return first
+
+
+def over_rows(x: Tensor) -> Tensor:
+    """Sum of ``[outer, neurons, inner]`` over outer and inner, float64 ``[neurons]``."""
+    if x.dtype == torch.float64:
+        return x.sum((0, 2))
+    if x.shape[2] == 1:
+        return x.sum((0, 2)).double()
+    return x.sum(2).double().sum(0)
+
+
+def _magnitude(x: Tensor, out: Tensor) -> None:
+    torch.abs(x, out=out)
+
+
+def _non_finite(x: Tensor, out: Tensor) -> None:
+    torch.mul(x, 0.0, out=out)  # NaN where x is not finite
+    torch.ne(out, out, out=out)
+
+
+def _nonzero(x: Tensor, out: Tensor) -> None:
+    torch.ne(x, 0.0, out=out)
