@@ -212,7 +212,8 @@ class NeuronHealth(Callback):
             monitor.progress.adversarial |= len(trainer.optimizers) > 1
         automatic = pl_module.automatic_optimization
         if automatic and isinstance(outputs, dict) and isinstance(outputs.get("loss"), Tensor):
-            monitor.record_loss(outputs["loss"] * trainer.accumulate_grad_batches)
+            batches = trainer.accumulate_grad_batches
+            monitor.record_loss(outputs["loss"] if batches == 1 else outputs["loss"] * batches)
         if automatic and trainer.global_step == self._global_step:
             return  # gradients are still being accumulated
         self._global_step, self._epoch = trainer.global_step, trainer.current_epoch

@@ -30,6 +30,8 @@ SNAPSHOTS = {
     Signal.PARAMETER,
     Signal.PARAMETER_CHANGE,
 }
+MANY = 64
+"""Numbers that wait at most until they are added."""
 
 
 class Ledger(Shelf):
@@ -50,6 +52,9 @@ class Ledger(Shelf):
         self.first_owed = True
         self.sums: list[float] = []
         self._pending: list[Pending] = []
+        self._waiting: list[tuple[Tensor, int, int]] = []
+        self._waiting_for: list[Statistic] = []
+        self._in_step: dict[tuple[Signal | None, int], list[Series]] = {}
         self._merger = Merger(self)
 
     def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
@@ -61,9 +66,25 @@ class Ledger(Shelf):
             self._pending.append((subject, statistic, statistic.partials(rows, self.step), signal))
 
     def record(self, subject: Subject, signal: Signal, x: Tensor) -> None:
-        """Take ``x`` at once, whatever becomes of the step."""
+        """Take the one number ``x`` at once, whatever becomes of the step."""
         for statistic in self.open(subject, signal.subject).get(signal, ()):
             statistic.merge(statistic.partials(x, self.step))
+
+    def record_later(self, subject: Subject, signal: Signal, x: Tensor) -> None:
+        """Take the one number ``x`` of every step, always of the same signal; many are added in one call."""
+        self._waiting_for = self.open(subject, signal.subject).get(signal, [])
+        length = next((s.length for s in self._waiting_for if isinstance(s, Series)), 0)
+        self._waiting.append((x, self.step, length))
+
+    def settle(self) -> None:
+        """Add what was to be taken later."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        values = torch.stack([x.reshape(()).double() for x, _, _ in waiting])
+        _, steps, places = zip(*waiting, strict=True)
+        for statistic in self._waiting_for:
+            statistic.take_steps(values, places if isinstance(statistic, Series) else steps)
 
     def discard(self, signals: set[Signal] | None = None) -> None:
         """Forget what was taken since the last commit, or the part of it that is of ``signals``."""
@@ -71,6 +92,7 @@ class Ledger(Shelf):
 
     def salvage(self) -> bool:
         """Forget all of a step that has failed but what may tell why; true if something does."""
+        self.settle()
         self._pending = [entry for entry in self._pending if entry[1].alarming(entry[2])]
         found = bool(self._pending)
         self.commit()
@@ -117,14 +139,24 @@ class Ledger(Shelf):
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
-        for subject, book in self.books.items():
-            if isinstance(subject, Layer):
-                continue
-            for signal, statistics in book.items():
-                if signal is only or (only is None and signal is not Signal.VALIDATION_LOSS):
-                    for statistic in statistics:
-                        if isinstance(statistic, Series):
-                            statistic.advance()
+        series = self._series(only)
+        if len(self._waiting) >= MANY or any(one.is_full_next for one in series):
+            self.settle()
+        for one in series:
+            one.advance()
+
+    def _series(self, only: Signal | None) -> list[Series]:
+        found = self._in_step.get((only, len(self.others)))
+        if found is None:
+            found = self._in_step[only, len(self.others)] = [
+                statistic
+                for book in self.others.values()
+                for signal, statistics in book.items()
+                if signal is only or (only is None and signal is not Signal.VALIDATION_LOSS)
+                for statistic in statistics
+                if isinstance(statistic, Series)
+            ]
+        return found
 
     # Windows
 
@@ -141,6 +173,7 @@ class Ledger(Shelf):
             sums: Numbers to sum over ranks in the same collective.
             alone: True if other ranks do not take part, because they may be gone.
         """
+        self.settle()
         merged = self._merger.merge(note, sums, first=self.first_owed, alone=alone)
         self.sums = merged.sums
         firsts = self._merger.twins(merged.first, keep=False) if self.first_owed else None
@@ -152,10 +185,12 @@ class Ledger(Shelf):
 
         With ``alone``, other ranks do not take part, and what they have seen is missing.
         """
+        self.settle()
         return self._merger.merge(note, first=self.first_owed, alone=alone)
 
     def at_start(self) -> Merged:
         """The states of all ranks as the last call of ``merged`` and ``reset`` have left them, without a collective."""
+        self.settle()
         now: dict[Statistic, States] = {}
         for mine, twin in self._merger.pairs():
             lasting = (
@@ -166,6 +201,7 @@ class Ledger(Shelf):
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
+        self._waiting = []
         for statistic in self.statistics():
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1

@@ -187,6 +187,7 @@ class Monitor:
         self.parameter_taps.end_step(stepped, self._overflow)
         self.ledger.commit()
         if not self._first_kept:
+            self.ledger.settle()
             self.ledger.keep_first()
             self._first_kept = True
 
@@ -198,7 +199,7 @@ class Monitor:
     def record_loss(self, loss: Tensor) -> None:
         """The training loss of this step, a scalar; at every step, measured or not."""
         if loss.numel() == 1:
-            self.ledger.record(self.run, Signal.LOSS, loss.detach().reshape(1, 1, 1))
+            self.ledger.record_later(self.run, Signal.LOSS, loss.detach().clone())
 
     def record_validation_loss(self, loss: Tensor | float) -> None:
         """The loss of one validation."""

@@ -34,6 +34,7 @@ class ParameterTaps:
         self.scale: Tensor | float = 1.0
         self._norms: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
+        self._just_seen: Tensor | None = None
         self._weights_before: dict[Layer, Tensor] = {}
         self._versions: list[int] = []
         if Signal.PARAMETER_CHANGE in wanted:
@@ -42,10 +43,12 @@ class ParameterTaps:
     def begin_step(self, measuring: bool) -> None:
         """A training step begins: what the last one has changed is known by now."""
         self.after_update()
+        just_seen, self._just_seen = self._just_seen, None
         if measuring:
             self._norms.clear()
             if Signal.UPDATE in self.wanted:
-                self._before = self.parameters.samples()
+                # what the last step has left is what this one begins with
+                self._before = self.parameters.samples() if just_seen is None else just_seen
             self._weights_before = {}
             self._versions = [p._version for p in self.parameters.tensors]
             self._keep_weights()
@@ -99,6 +102,7 @@ class ParameterTaps:
         before, self._before = self._before, None
         after = None if before is None else self.parameters.samples()
         if before is not None and after is not None and before.shape == after.shape:  # lazy ones have come to life
+            self._just_seen = after
             ratios = self.parameters.update_ratios(before, after)
             self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
         weights, self._weights_before = self._weights_before, {}

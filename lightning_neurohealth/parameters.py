@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Parameters:
     def __post_init__(self) -> None:
         self.optimizer_of: dict[str, int] = {}
         self._samples: Tensor | None = None
+        self._owners: tuple[list[int], Tensor] | None = None
         named = dict(self.model.named_parameters())
         self.tensors = list(named.values())
         self.names = [clean_name(name) for name in named]
@@ -110,8 +112,11 @@ class Parameters:
     @property
     def sample_owners(self) -> Tensor:
         """Index of the parameter that each sampled element belongs to, ``[samples]``."""
-        counts = [len(range(0, _numel(p), _stride(p))) for p in self.tensors]
-        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
+        sizes = [_numel(p) for p in self.tensors]
+        if self._owners is None or self._owners[0] != sizes:
+            counts = torch.tensor([len(range(0, size, _stride(size))) for size in sizes], dtype=torch.long)
+            self._owners = sizes, torch.arange(len(sizes)).repeat_interleave(counts)
+        return self._owners[1]
 
     def by_parameter(self, samples: Tensor) -> Tensor:
         """Sum over the sampled elements of each parameter, ``[parameters]``."""
@@ -122,8 +127,11 @@ class Parameters:
         return self.by_parameter(samples * samples)
 
     def _sampled(self, tensors: list[Tensor]) -> Tensor:
-        parts = [_real(t).reshape(-1)[:: _stride(t)].to(self.device, torch.float64) for t in tensors if _numel(t)]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=self.device)
+        parts = [_real(t).reshape(-1)[:: _stride(_numel(t))] for t in tensors if _numel(t)]
+        if len({(part.dtype, part.device) for part in parts}) > 1:
+            parts = [part.to(self.device, torch.float64) for part in parts]
+        none = torch.zeros(0, dtype=torch.float64, device=self.device)
+        return torch.cat(parts).to(self.device, torch.float64) if parts else none
 
     def trainable(self) -> list[bool]:
         """Which of them ask for a gradient now."""
@@ -136,7 +144,7 @@ class Parameters:
         if present:
             # halves overflow at 65,504 and lose small squares
             found = torch._foreach_norm([_at_least_single(tensors[i]) for i in present])
-            stacked = torch.stack([n.to(self.device) for n in found]).double()
+            stacked = torch.stack([n if n.device == self.device else n.to(self.device) for n in found]).double()
             if len(present) == len(tensors):
                 return stacked
             norms[torch.tensor(present, device=self.device)] = stacked
@@ -150,9 +158,9 @@ def _dense_gradient(parameter: Tensor) -> Tensor:
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
-def _stride(tensor: Tensor) -> int:
+@lru_cache(maxsize=None)
+def _stride(size: int) -> int:
     # prime to the size, so that the samples wander over all rows and columns: those of one may never move
-    size = _numel(tensor)
     stride = max(1, -(-size // 2048))
     while math.gcd(stride, size) > 1 and stride > 1:
         stride += 1

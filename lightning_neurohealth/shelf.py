@@ -25,6 +25,7 @@ class Shelf:
     Attributes:
         wanted: The statistics that some measure needs, by signal.
         books: By subject, as this rank has seen it.
+        others: Those that are not of layers.
         agreed: The subjects in the order in which all ranks pack them.
         notes: What each rank had to say beside its layers when they last agreed.
         first: States after the first measured step, by statistic.
@@ -38,6 +39,7 @@ class Shelf:
                 if statistic not in wanted:
                     wanted.append(statistic)
         self.books: dict[Subject, Book] = {}
+        self.others: dict[Subject, Book] = {}
         self.agreed: list[Subject] = []
         self.notes: list[Any] = []
         self.first: dict[Statistic, States] = {}
@@ -57,6 +59,8 @@ class Shelf:
         if stranger is subject:
             return self._held[subject]
         book = self.books[subject] = self._new_book(subject, kind)
+        if kind != "layer":
+            self.others[subject] = book
         if stranger is not None:
             self._take_over(self._held[stranger], book)
             self._held[stranger] = book
@@ -106,7 +110,7 @@ class Shelf:
             alone: True if other ranks do not take part.
         """
         own = {identity(layer): layer for layer in self._live()}
-        others = [subject for subject in self.books if not isinstance(subject, Layer)]
+        others = list(self.others)
         alone = alone or ranks.world_size() == 1
         if alone and all(identity(facts) in own for facts in self._restored):
             self._restored = []
@@ -147,7 +151,7 @@ class Shelf:
         self._restored = known
         layers = [layer_from(facts, device) for facts in known]
         self._known.update({identity(layer): layer for layer in layers})
-        others = [subject for subject in self.books if not isinstance(subject, Layer)]
+        others = list(self.others)
         self.agreed = [*others, *layers]
         self.bind()
         return layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -89,6 +90,10 @@ class Statistic(Metric, ABC):
                 state.add_(partial)
             else:
                 (torch.minimum if kind == "min" else torch.maximum)(state, partial, out=state)
+
+    def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
+        """Take one number of each of many steps, ``[steps]``."""
+        self.merge(self.partials(values.view(-1, 1, 1), steps[-1]))
 
     def update(self, x: Tensor) -> None:
         """Take the rows of ``x``, shape ``[outer, neurons, inner]`` or ``[rows, neurons]``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,12 +24,19 @@ class NonFiniteCounts(Statistic):
         self.state("first", "min", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        return {"bad": rows.non_finite()}
+        bad = rows.non_finite()
+        return {} if bad is None else {"bad": bad}
 
     def stamp(self, partials: Partials, step: int) -> None:
-        bad = partials["bad"]
-        assert isinstance(bad, Tensor)
-        partials["first"] = torch.where(bad.sum() > 0, float(step), math.inf).double()
+        if "bad" in partials:
+            bad = torch.as_tensor(partials["bad"])
+            partials["first"] = torch.where(bad.sum() > 0, float(step), math.inf).double()
+
+    def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
+        bad = ~values.isfinite()
+        when = torch.tensor(steps, dtype=torch.float64, device=values.device)
+        first = torch.where(bad, when, math.inf).amin()
+        self.merge({"bad": bad.sum().view(1), "first": first, "rows": len(steps)})
 
     def alarming(self, partials: Partials) -> bool:
-        return bool(torch.as_tensor(partials["bad"]).sum() > 0)
+        return "bad" in partials and bool(torch.as_tensor(partials["bad"]).sum() > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class Rows:
         self._sums: dict[object, Tensor] = {}
         self._kept_moments: tuple[Tensor, Tensor, Tensor] | None = None
         self._room: Tensor | None = None
-        self._wide: Tensor | None = None
+        self._parts: list[Tensor] | None = None
 
     # What statistics are made of
 
@@ -61,24 +61,25 @@ class Rows:
         """Rows on which |x| ≤ ε."""
         return self.total(lambda x, out: torch.abs(x, out=out).le_(epsilon), ("near", epsilon))
 
-    def non_finite(self) -> Tensor:
-        """Rows on which x is NaN or infinite."""
-        sums = self.sums()
-        # on the CPU there is no device to wait for
-        if sums.device.type == "cpu" and torch.equal(sums - sums, torch.zeros_like(sums)):
-            return torch.zeros_like(sums)
+    def non_finite(self) -> Tensor | None:
+        """Rows on which x is NaN or infinite; ``None`` where it is known at once that there are none."""
+        within = self.moments()[2]  # NaN for whoever was not finite on some row
+        if within.device.type == "cpu" and torch.equal(within, within):  # where there is no device to wait for
+            return None
         return self.total(_non_finite, "non_finite")
 
     def live(self) -> Tensor:
         """Number of rows on which some neuron is not 0."""
-        some = [((block.amax(1) != 0) | (block.amin(1) != 0)).sum() for block in self._blocks()]
-        return some[0] if len(some) == 1 else torch.stack(some).sum()
+        if self.exact:
+            return (self.x != 0).any(1).sum()
+        return _add([((block.amax(1) != 0) | (block.amin(1) != 0)).sum() for block in self._blocks()])
 
     def total(self, write: Write, key: object = None) -> Tensor:
         """Σ of what ``write`` puts in; computed once for each ``key``."""
-        if key is None or key not in self._sums:
-            self._sums[key] = self._add(self._total(block, write) for block in self._blocks())
-        return self._sums[key]
+        found = self._sums.get(key)
+        if found is None or key is None:
+            found = self._sums[key] = _add([self._total(block, write) for block in self._blocks()])
+        return found
 
     def total_and_nonzero(self, write: Write) -> tuple[Tensor, Tensor]:
         """Σ of what ``write`` puts in, and the rows on which that is not 0."""
@@ -86,13 +87,13 @@ class Rows:
         for block in self._blocks():
             totals.append(self._total(block, write))
             counts.append(self._total(self._space(block), _nonzero))
-        return self._add(totals), self._add(counts)
+        return _add(totals), _add(counts)
 
     # How
 
     def _exact_moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        x = self._in_double()
-        sums, squares = over_rows(x), over_rows(x * x)
+        (x,) = self._blocks()
+        sums, squares = over_rows(x), over_rows(torch.mul(x, x, out=self._space(x)))
         return sums, squares, (squares - sums * sums / self.count).clamp_min_(0.0)
 
     def _fast_moments(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +103,7 @@ class Rows:
             sums.append(of_block[0])
             squares.append(of_block[1])
             within = of_block[2]
-        total, square = self._add(sums), self._add(squares)
+        total, square = _add(sums), _add(squares)
         if len(sums) > 1:
             within = (square - total * total / self.count).clamp_min_(0.0)
         return total, square, within
@@ -137,28 +138,16 @@ class Rows:
     def _space(self, block: Tensor) -> Tensor:
         if self._room is None:
             dtype = torch.float64 if self.exact else torch.float32
-            self._room = torch.empty(block.numel(), dtype=dtype, device=block.device)
-        return self._room[: block.numel()].view(block.shape)
+            self._room = torch.empty(block.shape, dtype=dtype, device=block.device)
+        if self._room.shape == block.shape:
+            return self._room
+        return self._room.view(-1)[: block.numel()].view(block.shape)
 
-    def _blocks(self) -> Iterator[Tensor]:
-        x = self._in_double() if self.exact else self.x
-        if x.numel() <= ROOM:
-            yield x
-            return
-        _, neurons, inner = x.shape
-        for part in x.split(max(1, ROOM // (neurons * inner))):
-            yield from part.split(max(1, ROOM // neurons), dim=2) if part.numel() > ROOM else (part,)
-
-    def _in_double(self) -> Tensor:
-        if self._wide is None:
-            self._wide = self.x.double()
-        return self._wide
-
-    def _add(self, parts: Iterator[Tensor] | list[Tensor]) -> Tensor:
-        first, *others = parts
-        for other in others:
-            first = first + other
-        return first
+    def _blocks(self) -> list[Tensor]:
+        if self._parts is None:
+            x = self.x.double() if self.exact else self.x
+            self._parts = [x] if x.numel() <= ROOM or self.exact else _split(x)
+        return self._parts
 
 
 def over_rows(x: Tensor) -> Tensor:
@@ -168,6 +157,19 @@ def over_rows(x: Tensor) -> Tensor:
     if x.shape[2] == 1:
         return x.sum((0, 2)).double()
     return x.sum(2).double().sum(0)
+
+
+def _split(x: Tensor) -> list[Tensor]:
+    _, neurons, inner = x.shape
+    parts = x.split(max(1, ROOM // (neurons * inner)))
+    return [piece for part in parts for piece in part.split(max(1, ROOM // neurons), dim=2)]
+
+
+def _add(parts: list[Tensor]) -> Tensor:
+    first, *others = parts
+    for other in others:
+        first = first + other
+    return first
 
 
 def _magnitude(x: Tensor, out: Tensor) -> None:

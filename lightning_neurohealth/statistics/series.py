@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
@@ -31,15 +33,14 @@ class Series(Statistic):
         self.length = 0
 
     def reduce(self, rows: Rows) -> Partials:
-        x = rows.x
-        return {"sums": x.reshape(()), "counts": 1}
+        return {"sums": rows.x.reshape(()), "counts": 1}
 
     def merge(self, partials: Partials) -> None:
         """Add a number to the current step's point."""
         point = self.length // self.stride
         self.sums[point] += partials["sums"]
         self.counts[point] += partials["counts"]
-        self.rows += partials["rows"]
+        self.rows.add_(partials["rows"])
 
     def advance(self) -> None:
         """The step is over; on every rank alike, whether or not it had a number."""
@@ -50,6 +51,18 @@ class Series(Statistic):
                 state.zero_()
                 state[: CAPACITY // 2] = merged
             self.stride *= 2
+
+    def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
+        """Add many numbers, each with the value that ``length`` had at its step."""
+        points = torch.tensor([step // self.stride for step in steps], device=values.device)
+        self.sums.index_add_(0, points, values)
+        self.counts.index_add_(0, points, torch.ones_like(values))
+        self.rows.add_(len(steps))
+
+    @property
+    def is_full_next(self) -> bool:
+        """True if the next ``advance`` merges neighbours."""
+        return self.length + 1 == CAPACITY * self.stride
 
     @property
     def points(self) -> Tensor:
