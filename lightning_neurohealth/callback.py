@@ -69,6 +69,8 @@ class NeuronHealth(Callback):
             after this batch, as EarlyStopping does) or ``"raise"`` (CriticalFindingError).
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
+        max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for as
+            many as 1 MB holds, never fewer than 256; ``None`` for all. Counts are exact for the rows that were measured.
         preflight: Look at the model once more before its first update, by an extra ``training_step`` of the first
             batch, and say whether it is fit to be trained.
 
@@ -95,10 +97,11 @@ class NeuronHealth(Callback):
         sinks: list[Sink] | None = None,
         on_critical: Literal["warn", "stop", "raise"] = "warn",
         max_overhead: float | None = None,
+        max_rows: int | Literal["auto"] | None = "auto",
         preflight: bool = False,
     ) -> None:
         super().__init__()
-        self.settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead)
+        self.settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows)
         one_of("log", log, ("summary", "layers", "none"))
         one_of("on_critical", on_critical, ("warn", "stop", "raise"))
         if not isinstance(preflight, bool):

@@ -1,10 +1,18 @@
-"""Any tensor as rows of neurons."""
+"""Any tensor as rows of neurons, and a part of them where they are many."""
 
 from __future__ import annotations
 
 import math
 
 from torch import Tensor
+
+ELEMENTS = 1 << 18
+"""1 MB of float32: what is larger costs more to measure than what its further rows tell."""
+LEAST_ROWS = 256
+"""Rows of a wide layer that are measured all the same: four measured steps then give the thousand rows that a dead
+neuron is judged by."""
+LINE = 16
+"""Neighbours in memory that are taken together: a processor fetches that many float32 at once anyway."""
 
 
 def fold(x: Tensor, axis: int) -> Tensor:
@@ -21,3 +29,29 @@ def fold(x: Tensor, axis: int) -> Tensor:
         if last.is_contiguous():
             return last.reshape(math.prod(last.shape[:-1]), neurons, 1)
     return x.reshape(math.prod(x.shape[:axis]), neurons, math.prod(x.shape[axis + 1 :]))
+
+
+def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
+    """At most ``rows`` rows of ``[outer, neurons, inner]``, a view of every s-th; ``None`` for what 1 MB holds.
+
+    s has no divisor in common with the axis, so that images' columns and places in a text all come, and ``phase``, which
+    counts measured steps, moves the first one on.
+    """
+    outer, neurons, inner = x.shape
+    most = max(LEAST_ROWS, ELEMENTS // max(neurons, 1)) if rows is None else rows
+    if outer * inner <= most:
+        return x
+    line = next(size for size in range(min(LINE, inner), 0, -1) if inner % size == 0)
+    times = -(-outer * inner // most)
+    if inner // line >= times:
+        step = _coprime(times, inner // line)
+        some = x.unflatten(2, (-1, line))[:, :, phase % step :: step]
+        return some.reshape(outer, neurons, -1)
+    if outer >= times:
+        step = _coprime(times, outer)
+        return x[phase % step :: step]
+    return x[phase % outer :][:1, :, :most]
+
+
+def _coprime(least: int, length: int) -> int:
+    return next(step for step in range(least, 2 * length + 2) if math.gcd(step, length) == 1 or step >= length)

@@ -18,9 +18,10 @@ from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.folding import thin
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
-from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing
+from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
@@ -66,6 +67,8 @@ class Monitor:
         rules: Rule objects; ``None`` for all with their defaults.
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
+        max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for as
+            many as 1 MB holds, never fewer than 256; ``None`` for all. Counts are exact for the rows that were measured.
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
@@ -88,10 +91,11 @@ class Monitor:
         measures: str | Sequence[str] = "standard",
         rules: Sequence[Rule] | None = None,
         max_overhead: float | None = None,
+        max_rows: int | Literal["auto"] | None = "auto",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model={model!r}: must be a torch.nn.Module")
-        settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead)
+        settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows)
         self._setup(model, settings, hook_root=True)
 
     @classmethod
@@ -218,6 +222,9 @@ class Monitor:
 
     def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Receives the taps."""
+        if signal in FLOWS and self.settings.max_rows is not None:
+            most = None if self.settings.max_rows == "auto" else self.settings.max_rows
+            x = thin(x, most, self.steps // self.budget.every)
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         self.ledger.take(subject, signal, x)

@@ -28,6 +28,7 @@ class Settings:
     measures: str | Sequence[str] = "standard"
     rules: Sequence[Rule] | None = None
     max_overhead: float | None = None
+    max_rows: int | Literal["auto"] | None = "auto"
     chosen_measures: dict[str, Measure] = field(init=False)
     chosen_rules: list[Rule] = field(init=False)
     not_judged: dict[str, str] = field(init=False)
@@ -38,6 +39,8 @@ class Settings:
         if self.window != "epoch":
             whole_number("window", self.window, 'or "epoch"')
         share("max_overhead", self.max_overhead)
+        if self.max_rows not in (None, "auto"):
+            whole_number("max_rows", self.max_rows, 'or "auto", or None')
         patterns("include", self.include)
         patterns("exclude", self.exclude)
         rules = checked_rules(self.rules)
