@@ -50,6 +50,16 @@ class Activation:
     linear: bool = False
 
     @property
+    def is_nonnegative(self) -> bool:
+        """Whether f gives nothing below 0."""
+        return self.lower is not None and self.lower >= 0
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether f' is 1 for z > 0 and 0 for every other number, as ReLU's is."""
+        return self.derivative is derivatives.relu_slope
+
+    @property
     def saturates(self) -> bool:
         """Whether a neuron can be stuck at an end of f other than a dead zone at 0."""
         return self.saturation_bounds() != (None, None)

@@ -69,8 +69,11 @@ class NeuronHealth(Callback):
             after this batch, as EarlyStopping does) or ``"raise"`` (CriticalFindingError).
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
-        max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for as
-            many as 1 MB holds, never fewer than 256; ``None`` for all. Counts are exact for the rows that were measured.
+        max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for all
+            of what half a megabyte holds, and of a larger tensor as many, never fewer than 128; ``None`` for all.
+            Counts are exact for the rows that were measured.
+        fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
+            ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
         preflight: Look at the model once more before its first update, by an extra ``training_step`` of the first
             batch, and say whether it is fit to be trained.
 
@@ -98,10 +101,13 @@ class NeuronHealth(Callback):
         on_critical: Literal["warn", "stop", "raise"] = "warn",
         max_overhead: float | None = None,
         max_rows: int | Literal["auto"] | None = "auto",
+        fused: bool | Literal["auto"] = "auto",
         preflight: bool = False,
     ) -> None:
         super().__init__()
-        self.settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows)
+        self.settings = Settings(
+            every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows, fused
+        )
         one_of("log", log, ("summary", "layers", "none"))
         one_of("on_critical", on_critical, ("warn", "stop", "raise"))
         if not isinstance(preflight, bool):

@@ -6,10 +6,10 @@ import math
 
 from torch import Tensor
 
-ELEMENTS = 1 << 18
-"""1 MB of float32: what is larger costs more to measure than what its further rows tell."""
-LEAST_ROWS = 256
-"""Rows of a wide layer that are measured all the same: four measured steps then give the thousand rows that a dead
+ELEMENTS = 1 << 17
+"""Half a megabyte of float32: of a larger tensor, further rows tell less than they cost."""
+LEAST_ROWS = 128
+"""Rows of a wide layer that are measured all the same: eight measured steps then give the thousand rows that a dead
 neuron is judged by."""
 LINE = 16
 """Neighbours in memory that are taken together: a processor fetches that many float32 at once anyway."""
@@ -32,26 +32,27 @@ def fold(x: Tensor, axis: int) -> Tensor:
 
 
 def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
-    """At most ``rows`` rows of ``[outer, neurons, inner]``, a view of every s-th; ``None`` for what 1 MB holds.
+    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; ``None`` for as many as half a megabyte holds.
 
-    s has no divisor in common with the axis, so that images' columns and places in a text all come, and ``phase``, which
-    counts measured steps, moves the first one on.
+    s has no divisor in common with the axis, so that all columns of images and all places of texts come, and ``phase``,
+    which counts measured steps, moves the first one on.
     """
     outer, neurons, inner = x.shape
     most = max(LEAST_ROWS, ELEMENTS // max(neurons, 1)) if rows is None else rows
     if outer * inner <= most:
         return x
-    line = next(size for size in range(min(LINE, inner), 0, -1) if inner % size == 0)
-    times = -(-outer * inner // most)
-    if inner // line >= times:
-        step = _coprime(times, inner // line)
-        some = x.unflatten(2, (-1, line))[:, :, phase % step :: step]
-        return some.reshape(outer, neurons, -1)
-    if outer >= times:
-        step = _coprime(times, outer)
+    # samples tell more than places: all of them, as long as there is room for one place of each
+    line = next((size for size in range(min(LINE, inner), 0, -1) if inner % size == 0 and outer * size <= most), None)
+    if line is not None:
+        lines = x.unflatten(2, (-1, line))
+        step = _step(lines.shape[2], most // (outer * line))
+        return lines[:, :, phase % step :: step].reshape(outer, neurons, -1)
+    if inner <= most:
+        step = _step(outer, most // inner)
         return x[phase % step :: step]
-    return x[phase % outer :][:1, :, :most]
+    return x[phase % outer :][:1, :, phase % (inner - most + 1) :][:, :, :most]
 
 
-def _coprime(least: int, length: int) -> int:
+def _step(length: int, most: int) -> int:
+    least = -(-length // most)
     return next(step for step in range(least, 2 * length + 2) if math.gcd(step, length) == 1 or step >= length)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
-from lightning_neurohealth.merging import KINDS, Merged, Merger
+from lightning_neurohealth.merging import Merged, Merger
 from lightning_neurohealth.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
+from lightning_neurohealth.statistics.base import Partials, Statistic
+from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
+from lightning_neurohealth.tally import Entry, Tally
 
 __all__ = ["Book", "Ledger"]
 
@@ -46,8 +48,9 @@ class Ledger(Shelf):
         sums: The numbers that were given to the last ``merged``, each summed over ranks.
     """
 
-    def __init__(self, measures: Iterable[Measure]) -> None:
+    def __init__(self, measures: Iterable[Measure], fused: Fuse = False) -> None:
         super().__init__(measures)
+        self._fusion = Fusion(fused)
         self.step = 0
         self.first_owed = True
         self.sums: list[float] = []
@@ -55,15 +58,17 @@ class Ledger(Shelf):
         self._waiting: list[tuple[Tensor, int, int]] = []
         self._waiting_for: list[Statistic] = []
         self._in_step: dict[tuple[Signal | None, int], list[Series]] = {}
+        self._tally = Tally()
         self._merger = Merger(self)
 
     def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Reduce the rows of ``x``, shape ``[outer, neurons, inner]``; a batch without rows adds nothing."""
         if not x.numel():
             return
-        rows = Rows(x)
-        for statistic in self.open(subject, signal.subject).get(signal, ()):
-            self._pending.append((subject, statistic, statistic.partials(rows, self.step), signal))
+        rows = Rows(x, signal is Signal.ACTIVATION and isinstance(subject, Layer) and subject.function.is_nonnegative)
+        statistics = self.open(subject, signal.subject).get(signal, [])
+        for statistic, partials in zip(statistics, self._fusion.partials(statistics, rows, self.step), strict=True):
+            self._pending.append((subject, statistic, partials, signal))
 
     def record(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Take the one number ``x`` at once, whatever becomes of the step."""
@@ -77,7 +82,8 @@ class Ledger(Shelf):
         self._waiting.append((x, self.step, length))
 
     def settle(self) -> None:
-        """Add what was to be taken later."""
+        """Bring all states up to date."""
+        self._tally.settle(self.statistics())
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -100,21 +106,14 @@ class Ledger(Shelf):
 
     def fade(self) -> None:
         """Let exponential averages fade by one measured step, on every rank alike."""
-        states: dict[float, list[Tensor]] = {}
-        for statistic in self.statistics():
-            if statistic.decay is not None:
-                fading = statistic.kinds.keys() - statistic.steady
-                states.setdefault(statistic.decay, []).extend(getattr(statistic, name) for name in fading)
-        for decay, faded in states.items():
-            torch._foreach_mul_(faded, decay)
+        self._tally.fade()
 
-    def commit(self) -> None:
-        """Add what was taken to the states, many layers in one call."""
+    def commit(self, later: bool = False) -> None:
+        """What was taken counts: at once, or ``later``, when somebody reads the states."""
         pending, self._pending = self._pending, []
         while pending:
-            later: list[Pending] = []
-            batch: dict[Kind, tuple[list[Tensor], list[Tensor]]] = {kind: ([], []) for kind in KINDS}
-            rows: tuple[list[Tensor], list[int]] = ([], [])
+            again: list[Pending] = []
+            entries: list[Entry] = []
             taken: set[Statistic] = set()
             for entry in pending:
                 subject, statistic, partials, _ = entry
@@ -123,19 +122,14 @@ class Ledger(Shelf):
                 elif isinstance(statistic, Series):
                     statistic.merge(partials)
                 elif statistic in taken:
-                    later.append(entry)
+                    again.append(entry)
                 else:
                     taken.add(statistic)
-                    for name, partial in partials.items():
-                        states, values = rows if isinstance(partial, int) else batch[statistic.kinds[name]]
-                        states.append(getattr(statistic, name))
-                        values.append(partial)  # type: ignore[arg-type]
-            if rows[0]:
-                torch._foreach_add_(rows[0], rows[1])
-            for kind, (states, partials_) in batch.items():
-                if states:
-                    _MERGE[kind](states, partials_)
-            pending = later
+                    entries += [(statistic, name, partial) for name, partial in partials.items()]
+            self._tally.add(entries)
+            pending = again
+        if not later or self._tally.is_full:
+            self._tally.settle(self.statistics())
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
@@ -201,7 +195,7 @@ class Ledger(Shelf):
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
-        self._waiting = []
+        self._waiting, self._tally = [], Tally()
         for statistic in self.statistics():
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1
@@ -209,14 +203,8 @@ class Ledger(Shelf):
 
     def clear_snapshots(self) -> None:
         """Empty what holds a state of the weights, not a sum over steps."""
+        self.settle()
         for _, book in self.all():
             for signal in SNAPSHOTS & book.keys():
                 for statistic in book[signal]:
                     empty(statistic, statistic.kinds)
-
-
-_MERGE: dict[Kind, Any] = {
-    "sum": torch._foreach_add_,
-    "min": torch._foreach_minimum_,
-    "max": torch._foreach_maximum_,
-}

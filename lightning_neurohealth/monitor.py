@@ -67,8 +67,11 @@ class Monitor:
         rules: Rule objects; ``None`` for all with their defaults.
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
-        max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for as
-            many as 1 MB holds, never fewer than 256; ``None`` for all. Counts are exact for the rows that were measured.
+        max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for all
+            of what half a megabyte holds, and of a larger tensor as many, never fewer than 128; ``None`` for all.
+            Counts are exact for the rows that were measured.
+        fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
+            ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
@@ -92,10 +95,11 @@ class Monitor:
         rules: Sequence[Rule] | None = None,
         max_overhead: float | None = None,
         max_rows: int | Literal["auto"] | None = "auto",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model={model!r}: must be a torch.nn.Module")
-        settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows)
+        settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows, fused)
         self._setup(model, settings, hook_root=True)
 
     @classmethod
@@ -137,7 +141,7 @@ class Monitor:
 
     def begin_ledger(self) -> None:
         """Forget all that was counted."""
-        self.ledger = Ledger(self.settings.chosen_measures.values())
+        self.ledger = Ledger(self.settings.chosen_measures.values(), self.settings.fused)
         self.ledger.open(self.run, "run")
 
     @property
@@ -189,7 +193,7 @@ class Monitor:
         if self._overflow:
             self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT})
         self.parameter_taps.end_step(stepped, self._overflow)
-        self.ledger.commit()
+        self.ledger.commit(later=True)
         if not self._first_kept:
             self.ledger.settle()
             self.ledger.keep_first()

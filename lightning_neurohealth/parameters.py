@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -143,12 +143,18 @@ class Parameters:
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
         if present:
             # halves overflow at 65,504 and lose small squares
-            found = torch._foreach_norm([_at_least_single(tensors[i]) for i in present])
+            found = _norms([_at_least_single(tensors[i]) for i in present])
             stacked = torch.stack([n if n.device == self.device else n.to(self.device) for n in found]).double()
             if len(present) == len(tensors):
                 return stacked
             norms[torch.tensor(present, device=self.device)] = stacked
         return norms
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    if any(t.device.type != "cpu" or t.dtype != torch.float32 or not t.is_contiguous() for t in tensors):
+        return list(torch._foreach_norm(tensors))
+    return [torch.dot(t.view(-1), t.view(-1)).sqrt_() for t in tensors]  # several times faster on the CPU
 
 
 def _dense_gradient(parameter: Tensor) -> Tensor:
@@ -158,7 +164,7 @@ def _dense_gradient(parameter: Tensor) -> Tensor:
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
-@lru_cache(maxsize=None)
+@cache
 def _stride(size: int) -> int:
     # prime to the size, so that the samples wander over all rows and columns: those of one may never move
     stride = max(1, -(-size // 2048))

@@ -29,6 +29,7 @@ class Settings:
     rules: Sequence[Rule] | None = None
     max_overhead: float | None = None
     max_rows: int | Literal["auto"] | None = "auto"
+    fused: bool | Literal["auto"] = "auto"
     chosen_measures: dict[str, Measure] = field(init=False)
     chosen_rules: list[Rule] = field(init=False)
     not_judged: dict[str, str] = field(init=False)
@@ -41,6 +42,8 @@ class Settings:
         share("max_overhead", self.max_overhead)
         if self.max_rows not in (None, "auto"):
             whole_number("max_rows", self.max_rows, 'or "auto", or None')
+        if not isinstance(self.fused, bool):
+            one_of("fused", self.fused, (True, False, "auto"))
         patterns("include", self.include)
         patterns("exclude", self.exclude)
         rules = checked_rules(self.rules)

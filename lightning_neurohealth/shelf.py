@@ -62,10 +62,14 @@ class Shelf:
         if kind != "layer":
             self.others[subject] = book
         if stranger is not None:
+            self.settle()
             self._take_over(self._held[stranger], book)
             self._held[stranger] = book
             del self._strangers[key]
         return book
+
+    def settle(self) -> None:
+        """Bring all states up to date, where some are not."""
 
     def of(self, subject: Subject) -> Book:
         """The book of an agreed subject."""

@@ -30,7 +30,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "statistics",
         "measures ranks",
         "shelf rules",
-        "merging",
+        "merging tally",
         "ledger",
         "bookkeeping",
         "measuring settings catalogue",

@@ -1,4 +1,4 @@
-"""Several trainings in one process that take turns, so that whatever else the machine does falls on all of them alike."""
+"""Trainings in one process that take turns, so that whatever else the machine does falls on all of them alike."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ class Statistic(Metric, ABC):
         decay: Where set, the states are multiplied with it at every measured step and outlive the window, so that they
             hold an exponential average.
         steady: States that do neither all the same.
+        fusable: True if ``reduce`` takes all from the sums that :class:`Rows` offers, so that it can be compiled.
         counters: Names of plain numbers that belong to the states, equal on all ranks.
     """
 
@@ -38,6 +39,7 @@ class Statistic(Metric, ABC):
     decay: ClassVar[float | None] = None
     steady: ClassVar[frozenset[str]] = frozenset()
     counters: ClassVar[tuple[str, ...]] = ()
+    fusable: ClassVar[bool] = False
     kinds: dict[str, Kind]
     rows: Tensor
 
@@ -59,6 +61,11 @@ class Statistic(Metric, ABC):
         self.kinds[name] = kind
 
     @property
+    def constants(self) -> tuple[object, ...]:
+        """What ``reduce`` depends on beside the rows: statistics of one kind and the same constants share a kernel."""
+        return ()
+
+    @property
     def new_rows(self) -> Tensor:
         """Number of rows seen in the window."""
         return self.rows
@@ -77,8 +84,11 @@ class Statistic(Metric, ABC):
     def partials(self, x: Tensor | Rows, step: int = 0) -> Partials:
         """``reduce`` with the number of rows and the step; ``x`` is ``[outer, neurons, inner]``."""
         rows = x if isinstance(x, Rows) else Rows(x)
-        partials = self.reduce(rows)
-        partials["rows"] = rows.count
+        return self.completed(self.reduce(rows), rows.count, step)
+
+    def completed(self, partials: Partials, rows: int, step: int) -> Partials:
+        """What ``reduce`` has found, with the number of rows and the step."""
+        partials["rows"] = rows
         self.stamp(partials, step)
         return partials
 

@@ -13,6 +13,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class BoundCounts(Statistic):
     """Rows on which a lies within the cut-off of a finite bound of f, either bound."""
 
+    fusable = True
     low: Tensor
     high: Tensor
 
@@ -25,6 +26,10 @@ class BoundCounts(Statistic):
     @classmethod
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and subject.function.saturates
+
+    @property
+    def constants(self) -> tuple[object, ...]:
+        return self.bounds
 
     def reduce(self, rows: Rows) -> Partials:
         low, high = self.bounds

@@ -12,6 +12,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class Magnitude(Statistic):
     """Σ \\|x\\| over rows."""
 
+    fusable = True
     sums: Tensor
 
     def __init__(self, subject: Subject) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from lightning_neurohealth.statistics.base import Partials
 from lightning_neurohealth.statistics.moments import Moments
 from lightning_neurohealth.statistics.rows import Rows

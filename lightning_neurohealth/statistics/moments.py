@@ -17,6 +17,7 @@ class Moments(Statistic):
     while the weights change.
     """
 
+    fusable = True
     sums: Tensor
     squares: Tensor
     within: Tensor

@@ -15,6 +15,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class NonFiniteCounts(Statistic):
     """Rows on which x is NaN or infinite, and the first step at which one was."""
 
+    fusable = True
     bad: Tensor
     first: Tensor
 

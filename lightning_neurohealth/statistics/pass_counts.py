@@ -12,6 +12,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class PassCounts(Statistic):
     """Rows on which a neuron's gradient is not zero, and rows on which some neuron's of the layer is not."""
 
+    fusable = True
     passed: Tensor
     live: Tensor
 

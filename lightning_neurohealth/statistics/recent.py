@@ -7,7 +7,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
-from lightning_neurohealth.statistics.rows import Rows
 
 
 class Recent(Statistic):
@@ -29,6 +28,5 @@ class Recent(Statistic):
     def new_rows(self) -> Tensor:
         return self.fresh
 
-    def partials(self, x: Tensor | Rows, step: int = 0) -> Partials:
-        partials = super().partials(x, step)
-        return {**partials, "fresh": partials["rows"]}
+    def completed(self, partials: Partials, rows: int, step: int) -> Partials:
+        return {**super().completed(partials, rows, step), "fresh": rows}

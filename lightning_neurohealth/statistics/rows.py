@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,11 +27,13 @@ class Rows:
     Attributes:
         x: The tensor, as float32 where it came in halves.
         count: Number of rows.
+        nonnegative: True if no element is known to be less than 0.
     """
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, nonnegative: bool = False) -> None:
         self.x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         self.count = x.shape[0] * x.shape[2]
+        self.nonnegative = nonnegative
         self.exact = x.numel() <= EXACT or x.dtype == torch.float64
         self._sums: dict[object, Tensor] = {}
         self._kept_moments: tuple[Tensor, Tensor, Tensor] | None = None
@@ -51,22 +54,30 @@ class Rows:
 
     def magnitudes(self) -> Tensor:
         """Σ|x|."""
-        return self.total(_magnitude, "magnitudes")
+        return self.sums() if self.nonnegative else self.total(_magnitude, "magnitudes")
 
     def counted(self, compare: Compare, value: float) -> Tensor:
         """Rows on which ``compare(x, value)`` holds, e.g. ``torch.gt``; NaN is neither more nor less than anything."""
+        opposite = self._sums.get((torch.gt, value)) if compare is torch.le and self.is_finite else None
+        if opposite is not None:
+            return self.count - opposite
         return self.total(lambda x, out: compare(x, value, out=out), (compare, value))
 
     def near(self, epsilon: float) -> Tensor:
         """Rows on which |x| ≤ ε."""
+        if self.nonnegative:
+            return self.counted(torch.le, epsilon)
         return self.total(lambda x, out: torch.abs(x, out=out).le_(epsilon), ("near", epsilon))
 
     def non_finite(self) -> Tensor | None:
         """Rows on which x is NaN or infinite; ``None`` where it is known at once that there are none."""
-        within = self.moments()[2]  # NaN for whoever was not finite on some row
-        if within.device.type == "cpu" and torch.equal(within, within):  # where there is no device to wait for
-            return None
-        return self.total(_non_finite, "non_finite")
+        return None if self.is_finite else self.total(_non_finite, "non_finite")
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """True if it is known at once that all is finite: on the CPU, where there is no device to wait for."""
+        within = self.moments()[2]  # NaN for whoever is not
+        return within.device.type == "cpu" and torch.equal(within, within)
 
     def live(self) -> Tensor:
         """Number of rows on which some neuron is not 0."""
@@ -81,12 +92,13 @@ class Rows:
             found = self._sums[key] = _add([self._total(block, write) for block in self._blocks()])
         return found
 
-    def total_and_nonzero(self, write: Write) -> tuple[Tensor, Tensor]:
-        """Σ of what ``write`` puts in, and the rows on which that is not 0."""
+    def total_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Σ of what ``function`` gives for each element, and the rows on which that is not 0."""
         totals, counts = [], []
         for block in self._blocks():
-            totals.append(self._total(block, write))
-            counts.append(self._total(self._space(block), _nonzero))
+            numbers = function(block)
+            totals.append(over_rows(numbers))
+            counts.append(over_rows(torch.ne(numbers, 0.0, out=self._space(block))))
         return _add(totals), _add(counts)
 
     # How
@@ -99,7 +111,7 @@ class Rows:
     def _fast_moments(self) -> tuple[Tensor, Tensor, Tensor]:
         sums, squares = [], []
         for block in self._blocks():
-            of_block = self._normed(block) if self._is_flat else self._centred(block)
+            of_block = self._centred(block)
             sums.append(of_block[0])
             squares.append(of_block[1])
             within = of_block[2]
@@ -108,27 +120,13 @@ class Rows:
             within = (square - total * total / self.count).clamp_min_(0.0)
         return total, square, within
 
-    @property
-    def _is_flat(self) -> bool:
-        return self.x.shape[2] == 1 and self.x.device.type == "cpu"
-
-    def _normed(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # the statistics of BatchNorm: one pass, several times faster on the CPU than sums, with neurons last
-        rows = block.shape[0]
-        flat = block if block.is_contiguous() else self._space(block).copy_(block)
-        mean, variance = torch.batch_norm_update_stats(flat.view(rows, -1), None, None, 0.0)
-        mean, within = mean.double(), variance.double() * rows
-        sums = mean * rows
-        return sums, within + mean * sums, within
-
     def _centred(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # without its first row, what is near its mean leaves small numbers, and a constant leaves nothing
         rows, first = block.shape[0] * block.shape[2], block[:1, :, :1].nan_to_num(0.0, 0.0, 0.0)
         out = torch.sub(block, first, out=self._space(block))
-        sums, centre = over_rows(out), first.flatten().double()
-        squares = over_rows(out.square_())
-        within = (squares - sums * sums / rows).clamp_min_(0.0)
-        sums = sums + rows * centre
-        return sums, within + sums * sums / rows, within
+        sums = over_rows(out)
+        within = (over_rows(out.square_()) - sums * sums / rows).clamp_min_(0.0)
+        return moved(sums, within, first, rows)
 
     def _total(self, block: Tensor, write: Write) -> Tensor:
         out = self._space(block)
@@ -152,11 +150,19 @@ class Rows:
 
 def over_rows(x: Tensor) -> Tensor:
     """Sum of ``[outer, neurons, inner]`` over outer and inner, float64 ``[neurons]``."""
+    if x.shape[0] == x.shape[2] == 1:
+        return x.flatten().to(torch.float64, copy=True)
     if x.dtype == torch.float64:
         return x.sum((0, 2))
     if x.shape[2] == 1:
         return x.sum((0, 2)).double()
     return x.sum(2).double().sum(0)
+
+
+def moved(sums: Tensor, within: Tensor, by: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Moments of x from those of x − ``by``."""
+    sums = sums + rows * by.flatten().double()
+    return sums, within + sums * sums / rows, within
 
 
 def _split(x: Tensor) -> list[Tensor]:
@@ -179,7 +185,3 @@ def _magnitude(x: Tensor, out: Tensor) -> None:
 def _non_finite(x: Tensor, out: Tensor) -> None:
     torch.mul(x, 0.0, out=out)  # NaN where x is not finite
     torch.ne(out, out, out=out)
-
-
-def _nonzero(x: Tensor, out: Tensor) -> None:
-    torch.ne(x, 0.0, out=out)

@@ -14,6 +14,7 @@ EPSILON = 1e-8
 class SignCounts(Statistic):
     """Rows on which x > 0, and rows on which \\|x\\| ≤ 1e-8."""
 
+    fusable = True
     positive: Tensor
     zero: Tensor
 

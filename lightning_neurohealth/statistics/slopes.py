@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.derivatives import relu_slope
-
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
@@ -15,12 +13,13 @@ from lightning_neurohealth.statistics.rows import Rows
 class Slopes(Statistic):
     """Σ \\|f'(z)\\| over rows, and the rows on which f'(z) ≠ 0."""
 
+    fusable = True
     sums: Tensor
     nonzero: Tensor
 
     def __init__(self, subject: Layer) -> None:
         super().__init__(subject)
-        self.derivative = subject.function.derivative
+        self.derivative, self.is_gate = subject.function.derivative, subject.function.is_gate
         self.state("sums", "sum")
         self.state("nonzero", "sum")
 
@@ -28,9 +27,13 @@ class Slopes(Statistic):
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and not subject.function.linear
 
+    @property
+    def constants(self) -> tuple[object, ...]:
+        return (self.derivative,)
+
     def reduce(self, rows: Rows) -> Partials:
-        if self.derivative is relu_slope:
+        if self.is_gate:
             on = rows.counted(torch.gt, 0.0)
             return {"sums": on, "nonzero": on}
-        sums, nonzero = rows.total_and_nonzero(lambda z, out: torch.abs(self.derivative(z), out=out))
+        sums, nonzero = rows.total_and_nonzero(lambda z: self.derivative(z).abs())
         return {"sums": sums, "nonzero": nonzero}

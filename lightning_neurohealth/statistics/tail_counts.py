@@ -15,6 +15,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class TailCounts(Statistic):
     """Rows on which z is where \\|f'\\| stays under 5 % of its largest value, ends included: ReLU is flat at 0."""
 
+    fusable = True
     tail: Tensor
 
     def __init__(self, subject: Layer) -> None:
@@ -25,6 +26,10 @@ class TailCounts(Statistic):
     @classmethod
     def applies(cls, subject: Subject) -> bool:
         return isinstance(subject, Layer) and not subject.function.linear
+
+    @property
+    def constants(self) -> tuple[object, ...]:
+        return (self.low, self.high)
 
     def reduce(self, rows: Rows) -> Partials:
         ends = [(torch.le, self.low)] * (self.low > -math.inf) + [(torch.ge, self.high)] * (self.high < math.inf)

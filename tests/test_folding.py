@@ -1,0 +1,51 @@
+"""thin: a part of the rows, all of them in time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_neurohealth.folding import ELEMENTS, LEAST_ROWS, thin
+
+
+@pytest.mark.parametrize("shape", [(1000, 64, 1), (2, 8, 4096), (512, 256, 1)])
+def test_what_is_small_stays_whole(shape: tuple[int, int, int]) -> None:
+    x = torch.zeros(shape)
+    assert thin(x, None, 3) is x
+
+
+@pytest.mark.parametrize("shape", [(4096, 512, 1), (64, 64, 1024), (256, 512, 49), (8, 4, 65536), (100_000, 7, 2)])
+def test_a_large_tensor_gives_half_a_megabyte(shape: tuple[int, int, int]) -> None:
+    thinned = thin(torch.zeros(1).expand(shape), None, 0)
+    assert thinned.shape[1] == shape[1]
+    assert ELEMENTS / 4 <= thinned.numel() <= ELEMENTS
+
+
+def test_wide_layers_keep_rows_enough() -> None:
+    thinned = thin(torch.zeros(1).expand(1024, 50_000, 1), None, 0)
+    assert LEAST_ROWS / 2 < thinned.shape[0] <= LEAST_ROWS
+
+
+@pytest.mark.parametrize("shape", [(600, 3, 1), (20, 3, 64), (500, 3, 2)])
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_never_more_than_asked_for(shape: tuple[int, int, int], rows: int) -> None:
+    thinned = thin(torch.zeros(shape), rows, 5)
+    assert 1 <= thinned.shape[0] * thinned.shape[2] <= rows
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1024, 2, 1), 0), ((4, 2, 1024), 2)])
+def test_every_row_comes_in_time(shape: tuple[int, int, int], axis: int) -> None:
+    place = torch.arange(1024.0).view([-1 if i == axis else 1 for i in range(3)]).expand(shape)
+    rows = 64 if axis == 0 else 64 * shape[0]
+    seen = {int(value) for phase in range(64) for value in thin(place, rows, phase).unique()}
+    assert len(seen) == 1024
+
+
+def test_columns_of_an_image_are_all_seen_in_one_step() -> None:
+    column = (torch.arange(64 * 64.0) % 64).view(1, 1, -1).expand(32, 16, -1)
+    assert len(thin(column, None, 0).unique()) == 64
+
+
+def test_every_image_comes_in_each_step() -> None:
+    image = torch.arange(256.0).view(-1, 1, 1).expand(-1, 512, 49)
+    assert len(thin(image, None, 3).unique()) == 256
