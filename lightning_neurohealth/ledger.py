@@ -83,7 +83,7 @@ class Ledger(Shelf):
 
     def settle(self) -> None:
         """Bring all states up to date."""
-        self._tally.settle(self.statistics())
+        self._tally.settle(self._all_statistics())
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -126,10 +126,13 @@ class Ledger(Shelf):
                 else:
                     taken.add(statistic)
                     entries += [(statistic, name, partial) for name, partial in partials.items()]
-            self._tally.add(entries)
+            self._tally.add(entries, self._all_statistics)
             pending = again
-        if not later or self._tally.is_full:
-            self._tally.settle(self.statistics())
+        if not later:
+            self._tally.settle(self._all_statistics())
+
+    def _all_statistics(self) -> list[Statistic]:
+        return list(self.statistics())
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""

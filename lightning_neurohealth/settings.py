@@ -84,7 +84,7 @@ def share(name: str, value: object) -> None:
         raise ValueError(f"{name}={value}: must lie between 0 and 1, e.g. 0.02 for 2 % of the time")
 
 
-def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Refuse anything but one of some words."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,48 +12,46 @@ from lightning_neurohealth.statistics.base import Kind, Statistic
 
 Place = tuple[Statistic, str]
 Entry = tuple[Statistic, str, "Tensor | int"]
+Group = tuple[Kind, "float | None", torch.device]
 Layout = tuple[Kind, "float | None", tuple[Place, ...]]
-LAYOUTS = 16
-"""Kinds of steps that are kept apart; with more, the states are brought up to date and all begins anew."""
-MERGE: dict[Kind, Any] = {
-    "sum": torch._foreach_add_,
-    "min": torch._foreach_minimum_,
-    "max": torch._foreach_maximum_,
-}
+MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
 
 
 class Tally:
-    """Partials of one step behind one another are one vector; steps that fill the same places add to the same vector.
+    """States whose partials come in one step lie behind one another in one vector, to which the next such step adds.
 
     A model of a hundred layers has some two thousand states: to add to each of them costs more than to compute what is
-    added.
+    added. Additions come in the same order as if each state were added to, so that a run that is cut and goes on gives
+    the same numbers to the last bit.
     """
 
     def __init__(self) -> None:
         self._flat: dict[Layout, Tensor] = {}
-        self._rows: dict[Place, float] = {}
+        self._rows: dict[Place, int] = {}
         self._fades = 0
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Take partials, of each state at most one."""
-        groups: dict[tuple[Kind, float | None, torch.device], tuple[list[Place], list[Tensor]]] = {}
+    def add(self, entries: Iterable[Entry], statistics: Callable[[], Iterable[Statistic]]) -> None:
+        """Take partials, of each state at most one; ``statistics`` gives all that may fade."""
+        groups: dict[Group, tuple[list[Place], list[Tensor]]] = {}
         for statistic, name, partial in entries:
+            decay = None if name in statistic.steady else statistic.decay
             if isinstance(partial, int):
-                self._rows[statistic, name] = self._rows.get((statistic, name), 0) + partial
-                continue
-            group = groups.setdefault((statistic.kinds[name], _decay(statistic, name), partial.device), ([], []))
+                if decay is None:  # whole numbers add up in any order
+                    self._rows[statistic, name] = self._rows.get((statistic, name), 0) + partial
+                    continue
+                partial = torch.full((), partial, dtype=torch.float64, device=statistic.rows.device)
+            group = groups.setdefault((statistic.kinds[name], decay, partial.device), ([], []))
             group[0].append((statistic, name))
             group[1].append(partial)
-        for (kind, decay, _), (places, partials) in groups.items():
-            flat = torch.cat([partial.reshape(-1) for partial in partials]).double()
-            held = self._flat.setdefault((kind, decay, tuple(places)), flat)
-            if held is not flat:
-                MERGE[kind]([held], [flat])
-
-    @property
-    def is_full(self) -> bool:
-        """True if steps were of so many kinds that ``settle`` is due."""
-        return len(self._flat) > LAYOUTS
+        layouts = {(kind, decay, tuple(places)): parts for (kind, decay, _), (places, parts) in groups.items()}
+        if not layouts.keys() <= self._flat.keys():
+            self.settle(statistics())
+        for layout, parts in layouts.items():
+            kind, _, places = layout
+            partials = torch.cat([part.reshape(-1) for part in parts]).double()
+            if layout not in self._flat:
+                self._flat[layout] = torch.cat([getattr(statistic, name).reshape(-1) for statistic, name in places])
+            MERGE[kind](self._flat[layout], partials, out=self._flat[layout])
 
     def fade(self) -> None:
         """Exponential averages fade by one step."""
@@ -61,31 +59,24 @@ class Tally:
         for (_, decay, _), flat in self._flat.items():
             if decay is not None:
                 flat.mul_(decay)
-        for (statistic, name), rows in self._rows.items():
-            self._rows[statistic, name] = rows * (_decay(statistic, name) or 1.0)
 
     def settle(self, statistics: Iterable[Statistic]) -> None:
         """Bring the states up to date; ``statistics`` are all that may fade."""
-        self._fade_states(statistics)
-        for (kind, _, places), flat in self._flat.items():
+        for _ in range(self._fades):
+            self._fade_states(statistics)
+        for (_, _, places), flat in self._flat.items():
             states = [getattr(statistic, name) for statistic, name in places]
             parts = flat.split([state.numel() for state in states])
-            MERGE[kind](states, [part.view(state.shape) for part, state in zip(parts, states, strict=True)])
-        if self._rows:
-            states = [getattr(statistic, name) for statistic, name in self._rows]
-            torch._foreach_add_(states, list(self._rows.values()))
+            torch._foreach_copy_(states, [part.view(state.shape) for part, state in zip(parts, states, strict=True)])
+        for (statistic, name), rows in self._rows.items():
+            getattr(statistic, name).add_(rows)
         self._flat, self._rows, self._fades = {}, {}, 0
 
     def _fade_states(self, statistics: Iterable[Statistic]) -> None:
         fading: dict[float, list[Tensor]] = {}
-        if self._fades:
-            for statistic in statistics:
-                if statistic.decay is not None:
-                    names = statistic.kinds.keys() - statistic.steady
-                    fading.setdefault(statistic.decay, []).extend(getattr(statistic, name) for name in names)
+        for statistic in statistics:
+            if statistic.decay is not None:
+                names = statistic.kinds.keys() - statistic.steady
+                fading.setdefault(statistic.decay, []).extend(getattr(statistic, name) for name in names)
         for decay, states in fading.items():
-            torch._foreach_mul_(states, decay**self._fades)
-
-
-def _decay(statistic: Statistic, name: str) -> float | None:
-    return None if name in statistic.steady else statistic.decay
+            torch._foreach_mul_(states, decay)

@@ -54,7 +54,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
-    "taps": {"signals", "layers", "activations", "finder", "folding", "hooks"},
+    "taps": {"signals", "layers", "activations", "finder", "folding", "hooks", "origins"},
     "parameter_taps": {"signals", "layers", "layer_weights", "activations", "finder", "parameters", "taps"},
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "ranks": {"statistics"},

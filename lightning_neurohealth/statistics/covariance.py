@@ -31,11 +31,10 @@ class Covariance(Statistic):
         self.state("sampled", "sum", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        x = rows.x
-        rows, inner = x.shape[0] * x.shape[2], x.shape[2]
-        row = torch.arange(min(rows, ROWS), device=x.device)
-        if rows > ROWS:
-            row = (row.double() * GOLDEN % 1.0 * rows).long()
+        x, inner = rows.x, rows.x.shape[2]
+        row = torch.arange(min(rows.count, ROWS), device=x.device)
+        if rows.count > ROWS:
+            row = (row.double() * GOLDEN % 1.0 * rows.count).long()
         neuron = torch.arange(self.width, device=x.device) * self.neurons // self.width
         some = x[row // inner, :, row % inner][:, neuron].double()
         return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(row)}
