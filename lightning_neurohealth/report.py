@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -296,10 +297,12 @@ class Report(Mapping[str, LayerReport]):
         return health_table(self)
 
     def __str__(self) -> str:
-        out = io.StringIO()
+        # in the characters of stdout, so that print() never fails
+        out = io.TextIOWrapper(io.BytesIO(), encoding=getattr(sys.stdout, "encoding", None) or "utf-8")
         width = max(shutil.get_terminal_size((100, 24)).columns, 40)
         Console(file=out, width=width, color_system=None, force_terminal=False).print(self)
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        out.seek(0)
+        return "\n".join(line.rstrip() for line in out.read().splitlines())
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), record=True, width=110)

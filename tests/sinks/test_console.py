@@ -173,6 +173,13 @@ def test_printing_never_fails_for_want_of_characters(stdout, encoding, terminal)
     assert ("─" in out.text()) == (encoding == "utf-8")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_print_of_a_report_never_fails_for_want_of_characters(stdout, encoding):
+    out = stdout(encoding=encoding)
+    print(make_report(["层", "head"], [make_finding("层", message="α × β")]))
+    assert "SERIOUS dead_neurons in " + ("层" if encoding == "utf-8" else "?") in out.text()
+
+
 class Net(LightningModule):
     def __init__(self):
         super().__init__()
