@@ -13,7 +13,7 @@ from torch import nn
 
 from lightning_neurohealth.interventions.ablated import Ablation, LayerAblation, intervals
 from lightning_neurohealth.interventions.looking import chosen, look, tapped
-from lightning_neurohealth.interventions.selection import Choice, select
+from lightning_neurohealth.interventions.selection import Choice, report_of, select
 from lightning_neurohealth.interventions.silencer import Ablator, Silencer
 from lightning_neurohealth.interventions.task import Loss, Step, Task, batches, length_of, rows_of
 from lightning_neurohealth.interventions.untouched import device_of, untouched
@@ -47,7 +47,7 @@ def ablate(
         layers: Glob patterns over names of layers; ``None`` for all hidden ones.
         neurons: ``"all"``; ``"suspects"`` for those that a finding of ``report`` names; a number for as many of each
             layer, drawn with ``seed``; or a mapping of layer to indices, where a list of indices is a group.
-        report: Where suspects come from.
+        report: Where suspects come from; ``None`` for the last report of the NeuronHealth of a Trainer.
         loss: ``loss(output, target)`` for batches ``(*inputs, target)``. By default a LightningModule's
             ``training_step``, else cross-entropy where targets are whole numbers and mean squared error elsewhere.
         step: ``step(model, batch)``, the loss as a scalar, for everything else.
@@ -72,7 +72,8 @@ def ablate(
         found = {layer.name: layer for layer in taps.finder.ordered()}
         if isinstance(neurons, dict) and layers is None:
             layers = ["*"]
-        groups = select(chosen(found, layers, taps.finder.unknown), neurons, report, seed)
+        suspects = report_of(data) if report is None else report
+        groups = select(chosen(found, layers, taps.finder.unknown), neurons, suspects, seed)
         groups = {name: groups[name] for name in found if name in groups}
         ablator = Ablator(model, task, taps, together)
         with tapped(taps), Progress(disable=not progress, transient=True) as bar:

@@ -20,9 +20,14 @@ class CannotCutError(ValueError):
         reasons: Layer to why not.
     """
 
-    def __init__(self, reasons: dict[str, str]) -> None:
+    def __init__(
+        self,
+        reasons: dict[str, str],
+        what: str = "take neurons out of",
+        advice: str = "Leave these layers out of the masks, or pass skip=True",
+    ) -> None:
         lines = "; ".join(f"{layer}: {reason}" for layer, reason in reasons.items())
-        super().__init__(f"cannot take neurons out of {lines}. Leave these layers out of the masks, or pass skip=True")
+        super().__init__(f"cannot {what} {lines}. {advice}")
         self.reasons = reasons
 
 

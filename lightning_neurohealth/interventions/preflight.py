@@ -20,7 +20,7 @@ from lightning_neurohealth.report import LayerReport, Report
 from lightning_neurohealth.rules import all_rules
 from lightning_neurohealth.settings import Settings
 
-MEASURES = ("activation_scale", "gradient_rms", "init_scale", "zero_rate")
+MEASURES = ("activation_rows", "activation_scale", "gradient_rms", "init_scale", "zero_rate")
 RULES = ("poor_initialization", "non_finite")
 SURE = 2.0
 """How far the first cross-entropy may lie above log(classes): for Gaussian logits of spread σ it does by σ²/2, so 2 is
@@ -28,7 +28,11 @@ SURE = 2.0
 FAR = 10.0
 """How many variances of the targets the first squared error may be: more, and it first has to learn their mean."""
 DEAD = 0.5
-"""Share of a layer's neurons that may be silent on the whole batch: the band of CRITICAL dead neurons."""
+"""Share of a layer's neurons that may be silent on the whole batch: the band of CRITICAL dead neurons, and what is
+silent by chance where all rows look alike, as they do deep inside plain ReLU networks; so three standard deviations of
+that chance come on top."""
+ROWS = 16
+"""Fewest rows on which neurons are called silent: one that fires on every fourth is silent on 16 once in a hundred."""
 FAINT = 1e-4
 """Least ratio of the gradient of a weight at either end of the depth to the largest: it is the product of what flows
 forward and what flows back, and each may fall a hundredfold along the depth before it counts as poor initialisation."""
@@ -127,7 +131,7 @@ def check_initialization(
     assert report is not None
     layers = {name: _birth(layer) for name, layer in report.items()}
     initial = float(value.detach())
-    problems = (*_of_loss(initial, expected), *_of_layers(layers), *_of_report(report))
+    problems = (*_of_loss(initial, expected), *_of_layers(layers, report), *_of_report(report))
     return Preflight(initial, expected.value, layers, problems, report)
 
 
@@ -178,12 +182,13 @@ def _of_loss(loss: float, expected: ExpectedLoss) -> list[str]:
     return []
 
 
-def _of_layers(layers: Mapping[str, Birth]) -> list[str]:
+def _of_layers(layers: Mapping[str, Birth], report: Report) -> list[str]:
     problems = [
         f"{birth.dead:.0%} of the neurons of {name} are silent on the whole batch: initialise it for its activation, "
         "with a small positive bias"
         for name, birth in layers.items()
-        if birth.dead >= DEAD
+        if float(report[name].get("activation_rows", torch.zeros(()))) >= ROWS
+        and birth.dead >= min(1.0, DEAD + 3 * (DEAD * (1 - DEAD) / report[name].neurons) ** 0.5)
     ]
     sizes = {name: birth.gradient_rms for name, birth in layers.items() if birth.gradient_rms > 0}
     few = min(END, len(sizes) - 1)

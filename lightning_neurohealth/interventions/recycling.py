@@ -59,7 +59,7 @@ def recycle(
         check_indices(name, indices, layers[name])
     reasons = {name: why for name in neurons if (why := obstacle(wiring, layers[name]))}
     if reasons:
-        raise CannotCutError(reasons)
+        raise CannotCutError(reasons, "recycle neurons of", "Leave these layers out")
     optimizers = [optimizers] if isinstance(optimizers, Optimizer) else optimizers
     return begin_anew(wiring, {layers[n]: list(i) for n, i in neurons.items() if len(i)}, optimizers, seed)
 

@@ -44,6 +44,12 @@ def select(layers: Mapping[str, Layer], choice: Choice, report: Report | None, s
     return groups
 
 
+def report_of(trainer: Any) -> Report | None:
+    """The last report of the NeuronHealth among the callbacks of a Trainer."""
+    reports = (getattr(callback, "report", None) for callback in getattr(trainer, "callbacks", ()))
+    return next((report for report in reports if isinstance(report, Report)), None)
+
+
 def check_indices(name: str, indices: Sequence[Any], layer: Layer) -> Group:
     """The indices as a tuple of ints.
 
@@ -74,7 +80,7 @@ def _given(name: str, wanted: Any, layers: Mapping[str, Layer]) -> list[Group]:
 
 def _suspects(layers: Mapping[str, Layer], report: Report | None) -> dict[str, list[Group]]:
     if report is None:
-        raise ValueError('neurons="suspects" needs a report, e.g. report=health.report')
+        raise ValueError('neurons="suspects" needs a report, e.g. report=health.report, or a Trainer with NeuronHealth')
     found: dict[str, set[int]] = {}
     for finding in report.findings:
         if finding.layer is not None and finding.layer in layers and finding.neurons:

@@ -103,10 +103,11 @@ def batches(data: Any, device: torch.device, limit: int | None = None) -> Iterat
         TypeError: ``data`` is nothing that gives batches.
         ValueError: It gives none.
     """
-    found = itertools.islice(itertools.chain.from_iterable(_loaders(data)), limit)
+    every = itertools.islice(itertools.chain.from_iterable(_loaders(data)), limit)
+    found = (batch for batch in every if rows_of(batch))
     first = next(found, None)
     if first is None:
-        raise ValueError("the data gives no batch")
+        raise ValueError("the data gives no batch, or none with a row")
     return (move_data_to_device(batch, device) for batch in itertools.chain([first], found))
 
 

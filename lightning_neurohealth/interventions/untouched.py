@@ -60,7 +60,8 @@ def device_of(model: nn.Module) -> torch.device:
 
     Raises:
         TypeError: It is no module.
-        ValueError: It has no parameters, some of them have no shape yet, or it is spread over several devices.
+        ValueError: It has no parameters, some of them have no shape or no numbers yet, or it is spread over several
+            devices.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={model!r}: must be an nn.Module")
@@ -75,7 +76,10 @@ def device_of(model: nn.Module) -> torch.device:
             f"{type(model).__name__} is spread over several devices ({', '.join(sorted(map(str, devices)))}); "
             "move it to one first, model.to(device)"
         )
-    return devices.pop()
+    device = devices.pop()
+    if device.type == "meta":
+        raise ValueError(f"{type(model).__name__} is on the meta device, where there are no numbers; load it first")
+    return device
 
 
 def _silence(model: nn.Module) -> list[tuple[nn.Module, str]]:

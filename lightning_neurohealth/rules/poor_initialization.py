@@ -100,7 +100,9 @@ class PoorInitialization(RunRule):
         if chain is not None:
             yield self._scale("activations", chain, layers, spreads, window)
             return
-        bounded = {n: x for n, x in hidden.items() if x.function.saturates and not x.gate and n in spreads}
+        # what is normed does not notice the scale of its weights, of which their gradient is the inverse
+        held = (x for x in hidden.values() if x.function.saturates and not (x.gate or x.normalized))
+        bounded = {x.name: x for x in held if x.name in spreads}
         if len(bounded) > 2 and not self.small <= median(spreads[n] for n in bounded) <= self.large:
             # bounded activations keep their scale whatever the weights: the gradients tell
             start, end = (_of_weights(bounded, when) for when in (initial.get("gradient_rms", {}), gradient_rms))

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_neurohealth import Finding, Report, Severity
 from lightning_neurohealth.interventions import ablate
 from lightning_neurohealth.interventions.ablated import students_t
+from lightning_neurohealth.rules.dead_neurons import DeadNeurons
 from tests.interventions.state import state
-from tests.training import Learner, Validated, make_data, make_trainer
+from tests.training import Learner, Validated, make_data, make_health, make_trainer
 
 
 class Multiplied(nn.Module):
@@ -256,6 +257,17 @@ class TestAblate:
         assert ablate(model, trainer, progress=False).rows == 12
         assert state(model) == before
 
+    def test_suspects_of_a_trainer(self) -> None:
+        net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
+        with torch.no_grad():
+            net[0].bias[2] = -100
+        model, health = Validated(net), make_health(rules=[DeadNeurons(windows=1, grace=0)])
+        trainer = make_trainer(health, max_epochs=2)
+        trainer.fit(model, make_data(), make_data())
+        found = ablate(model, trainer, neurons="suspects", progress=False)
+        assert list(found) == ["net.0"]
+        assert (2,) in found["net.0"].groups
+
     def test_mapping_batches(self) -> None:
         class Answers(nn.Module):
             def __init__(self) -> None:
@@ -270,6 +282,12 @@ class TestAblate:
         found = ablate(model, [{"x": x, "labels": y} for x, y in data], progress=False)
         plain = ablate(model.net, data, progress=False)
         np.testing.assert_allclose(found["net.0"].change.numpy(), plain["0"].change.numpy(), rtol=1e-4, atol=1e-7)
+
+    def test_passes_over_a_batch_without_rows(self) -> None:
+        torch.manual_seed(0)
+        model, data = mlp(), classes()
+        found = ablate(model, [data[0], (data[0][0][:0], data[0][1][:0]), *data[1:]], progress=False)
+        assert torch.equal(found["0"].change, ablate(model, data, progress=False)["0"].change)
 
     def test_a_generator_and_a_limit(self) -> None:
         assert ablate(mlp(), (batch for batch in classes()), max_batches=2, progress=False).batches == 2
@@ -376,6 +394,7 @@ class TestAblate:
         ("data", "error", "words"),
         [
             ([], ValueError, "gives no batch"),
+            ([(torch.ones(0, 4), torch.ones(0))], ValueError, "or none with a row"),
             (5, TypeError, "data is a int"),
             (torch.ones(3, 4), TypeError, "data is a Tensor"),
             ([torch.ones(3, 4)], TypeError, "must be \\(input, target\\), got a Tensor"),
@@ -392,6 +411,8 @@ class TestAblate:
             ablate(lambda x: x, classes(), progress=False)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="several devices \\(cpu, meta\\)"):
             ablate(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3, device="meta")), classes(), progress=False)
+        with pytest.raises(ValueError, match="on the meta device, where there are no numbers"):
+            ablate(mlp().to("meta"), classes(), progress=False)
         with pytest.raises(ValueError, match="no shape yet"):
             ablate(nn.Sequential(nn.LazyLinear(3)), classes(), progress=False)
         with pytest.raises(ValueError, match="no parameters"):

@@ -65,10 +65,16 @@ class TestCheckInitialization:
     def test_dead_at_birth(self) -> None:
         model = classifier()
         with torch.no_grad():
-            model[2].bias[:40] = -100
+            model[2].bias[:50] = -100
         found = check_initialization(model, batch())
-        assert found.layers["2"].dead >= 40 / 64
+        assert found.layers["2"].dead >= 50 / 64
         assert any("of the neurons of 2 are silent" in problem for problem in found.problems)
+
+    @pytest.mark.parametrize("rows", [1, 64])
+    def test_few_rows_and_rows_that_look_alike_kill_nobody(self, rows: int) -> None:
+        found = check_initialization(classifier(depth=20, width=32), batch(rows))
+        assert max(birth.dead for birth in found.layers.values()) > 0.35
+        assert not any("silent" in problem for problem in found.problems)
 
     def test_gradients_that_do_not_arrive(self) -> None:
         model = classifier(depth=12, act=nn.Sigmoid)

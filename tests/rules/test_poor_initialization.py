@@ -239,3 +239,6 @@ def test_gradients_of_bounded_activations(act: nn.Module, init: float, speaks: b
         assert "gradients" in found[0].message
         single = {**start, "gradient_rms": {f"fc{i + 1}.weight": torch.tensor(1e-4 if i else 1.0) for i in range(6)}}
         assert judge(layers, single) == []
+        for layer in layers.values():
+            layer.normalized = True
+        assert judge(layers, start) == []
