@@ -10,6 +10,7 @@ from statistics import fmean, median, pstdev, stdev
 CAPACITY = 1024
 START = 100
 BLOWN_UP = 10.0
+GUESSED = 1.5
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,18 @@ class Progress:
     def initial(self) -> float:
         """Loss at the start: the median of the first points, NaN before there is one.
 
-        Where the first steps blew the loss up to ten times that of the first, it is the first: to come down from there
-        is not learning.
+        Where the first steps threw it up, it is the first: to come down from there is not learning.
         """
         if not self.start:
             return math.nan
-        usual = median(self.start[:5])
-        return self.start[0] if 0 < BLOWN_UP * self.start[0] < usual else usual
+        return self.start[0] if self._thrown(self.start[0]) else median(self.start[:5])
+
+    def _thrown(self, first: float) -> bool:
+        """True if the first steps blew the loss up to ten times that of the first; to half as much again is enough
+        where that was the loss of a guess, which is no matter of noise."""
+        guessed = any(abs(first - guess) <= 0.15 * guess for guess in self.guesses)
+        start = [loss for loss in self.start if math.isfinite(loss)][:5] or [math.nan]
+        return 0 < (GUESSED if guessed else BLOWN_UP) * first < median(start)
 
     @property
     def now(self) -> float:
@@ -179,11 +185,13 @@ class Progress:
             return None
         late = [loss for _, loss in points[-max(10, len(points) // 4) :]]
         ends = [late] if len(recent) < 5 else [late, recent]
-        if 0 < BLOWN_UP * first < median(start[:5]):
+        if self._thrown(first):
             start = [first]  # to come down from where the first steps threw it is not learning
         spans = [k for k in (1, 5, 10, 20, 50, 100) if k <= min(len(start), max(10, len(points) // 4))]
         falls = [_fall(start[:k], end) for k in spans if k > 1 or len(start) == 1 for end in ends]
-        learned = any(share > limit and share > 3 * error for share, error in falls)
+        # what lies above its start has come down from where a step threw it
+        below = fmean(late) < max(first, median(start[:5]))
+        learned = below and any(share > limit and share > 3 * error for share, error in falls)
         if first > fmean(late) + limit * abs(first) and first > fmean(late) + 4 * stdev(late):
             learned = True
         share, error = falls[-len(ends)]

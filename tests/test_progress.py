@@ -122,6 +122,19 @@ def test_to_come_down_from_where_the_first_steps_threw_it_is_not_learning() -> N
     assert progress.fall == pytest.approx(0, abs=1e-9)
 
 
+def test_nor_is_a_return_to_somewhat_above_a_guess() -> None:
+    """A large rate throws a fresh classifier off, and it stays worse than one that guesses."""
+    progress = after([2.3, 5.0, 9.0, 8.0, 6.0, 7.0], [3.0, 2.8] * 20)
+    assert progress.learning
+    progress.guesses = (math.log(10),)
+    assert not progress.learning
+    progress = after([2.3, 2.2, 2.1, 2.2, 2.3, 60.0, 40.0, 20.0, 9.0, 8.0], [2.8] * 30)
+    assert not progress.learning
+    fall = progress.since_start(0.05)
+    assert fall is not None
+    assert not fall.learned
+
+
 def test_negative_losses_fall_too() -> None:
     assert after([-1.0] * 10, [-1.8] * 10).fall == pytest.approx(0.8)
     assert after([-1.0] * 10, [-0.2] * 10).fall == pytest.approx(-0.8)

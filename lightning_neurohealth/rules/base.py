@@ -161,6 +161,11 @@ def chosen(mask: Tensor) -> tuple[int, ...]:
     return tuple(mask.nonzero().flatten().tolist())
 
 
+def fed_by(layer: Layer) -> str:
+    """Whose weights make the pre-activation: ``"fc1"``, or ``"ih and hh"`` where it is a sum."""
+    return layer.owner or " and ".join(sorted(layer.sources)) or f"what feeds {layer.name}"
+
+
 def count(part: int, layer: Layer) -> str:
     """``"3 of 64 neurons of fc1"``."""
     return f"{part} of {layer.neurons} neuron{'s' if layer.neurons != 1 else ''} of {layer.name}"

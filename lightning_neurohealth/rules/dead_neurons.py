@@ -11,8 +11,11 @@ from torch import Tensor
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life
-from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count
+from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count, fed_by
 from lightning_neurohealth.window import Window
+
+FAIR = (0.7, 1.4)
+"""``init_scale`` between which other weights of the usual kind would do no better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +30,19 @@ class DeadNeurons(Bands, LayerRule):
 
     Sources: activation monitoring (S1) for the bands, neuron health summary (S0) for the definition and the causes.
     S1's own test, zeros on more than half of a layer, flags most healthy ReLU layers; a single batch proves nothing: of
-    neurons that fire on 16 % of rows, 21 % look dead over 16 rows. While the network learns well, neurons that died on
-    the way count one band less, since wide ReLU layers lose a fifth of theirs in the first epoch on the way to a
-    perfect fit; and those that fell on the flat side by the draw of their weights, as half of a deep layer does at
-    torch's own initialisation, are a WARNING at most. Both have time to show that it learns. Those that a bias, weights
-    of one sign or a norm's shift hold off are not excused, nor is a layer that is dead as a whole.
+    neurons that fire on 16 % of rows, 21 % look dead over 16 rows. While the network learns well, or has not had the
+    time to show it, neurons that died on the way count one band less, since wide ReLU layers lose a fifth of theirs in
+    the first epoch on the way to a perfect fit; so do those that fell on the flat side by the draw of their weights,
+    and are a WARNING at most: without a norm, a tenth to a half of each deep layer does, at He's initialisation and at
+    torch's. Those that a bias, weights of one sign or a norm's shift hold off are not excused, nor is a layer that is
+    dead as a whole.
 
     Attributes:
-        rows: Rows that a neuron must have been silent for, unless a whole epoch was.
+        rows: Rows that a neuron must have been silent for, unless a whole epoch was. A tenth is enough for one whose
+            bias outweighs all of its weights: only inputs of a kind not seen yet could wake it.
         steps: Measured steps among them: the places of one image are not independent rows.
+        margin: Depth in the flat part that it takes for that, in standard deviations of the pre-activation; by
+            Cantelli's inequality at most 1 in 1 + margin² rows of the kind seen are further off.
         patience: Training steps that a network has to show that it learns, before less than half of a layer, or what
             the draw of the weights has turned off, is SERIOUS.
         fewest: Dead neurons from which on it is SERIOUS; fewer, in a small layer, are chance.
@@ -44,6 +51,7 @@ class DeadNeurons(Bands, LayerRule):
     windows: int = 1
     rows: int = 1000
     steps: int = 5
+    margin: float = 10.0
     patience: int = 200
     fewest: int = 3
     statistical = False
@@ -58,16 +66,20 @@ class DeadNeurons(Bands, LayerRule):
         preactivation_std: Tensor | None = None,
         bias_negativity: Tensor | None = None,
         positive_weight_sum: Tensor | None = None,
+        init_scale: Tensor | None = None,
     ) -> Verdict | None:
-        proven = ((life.rows >= self.rows) & (life.measured >= self.steps)) | (life.epochs >= 1)
-        dead = life.silent & proven
+        rows = torch.full_like(life.rows, self.rows)
+        if preactivation_mean is not None and preactivation_std is not None and bias_negativity is not None:
+            deep = _depth(layer, preactivation_mean, preactivation_std) > self.margin
+            rows = torch.where(deep & (bias_negativity.abs() > 1), rows / 10, rows)
+        dead = life.silent & (((life.rows >= rows) & (life.measured >= self.steps)) | (life.epochs >= 1))
         number = int(dead.sum())
         held_off = _held_off(layer, life.silent, preactivation_mean, bias_negativity, positive_weight_sum)
         severity = self._severity(dead, life, held_off, window)
         if not severity:
             return None
-        rows = int(life.rows[dead].min())
-        causes, remedy = self._why(layer, dead, life, lives, bias_negativity, positive_weight_sum)
+        fewest = int(life.rows[dead].min())
+        causes, remedy = self._why(layer, dead, life, lives, bias_negativity, positive_weight_sum, init_scale)
         where = f"their pre-activation never left the flat part of {layer.function.name}"
         if preactivation_mean is not None and preactivation_std is not None:
             mean, std = preactivation_mean[dead].median(), preactivation_std[dead].median()
@@ -76,8 +88,8 @@ class DeadNeurons(Bands, LayerRule):
             severity=severity,
             value=number / layer.neurons,
             threshold=self.threshold(self.severity(number / layer.neurons)),
-            message=f"{count(number, layer)} gave the same output on all of {rows:,} rows and passed no gradient "
-            f"(they fire on at most {1 - 0.05 ** (1 / max(rows, 1)):.2%} of rows, at 95 % confidence)",
+            message=f"{count(number, layer)} gave the same output on all of {fewest:,} rows and passed no gradient "
+            f"(they fire on at most {1 - 0.05 ** (1 / max(fewest, 1)):.2%} of rows, at 95 % confidence)",
             cause="; ".join([where, *causes]),
             remedy=remedy,
             neurons=chosen(dead),
@@ -87,22 +99,20 @@ class DeadNeurons(Bands, LayerRule):
         def band(mask: Tensor) -> Severity:
             return self.severity(int(mask.sum()) / len(mask))
 
-        least = min(band(dead), Severity.WARNING)
-        if int(dead.sum()) < self.fewest and not dead.all():
-            return least
         # a neuron may wait for its first rare row: SERIOUS takes a second window, or an epoch
         settled = dead & ((life.windows >= 2) | (window.trained >= 1))
-        if dead.all():
-            return max(band(settled), least)
-        pushed = torch.ones_like(dead) if held_off is None else held_off
-        held, died = band(settled & life.born & pushed), band(settled & ~life.born)
-        if window.progress.learning:
-            drawn = min(band(dead & life.born & ~pushed), Severity.WARNING)
-            return Severity(max(held, died - 1, drawn))
-        if window.seen < self.patience:
-            half = band(settled & (pushed | ~life.born))
-            return max(held, least, half if half is Severity.CRITICAL else Severity.HEALTHY)
-        return max(band(settled), least)
+        most = Severity.WARNING if int(dead.sum()) < self.fewest and not dead.all() else Severity.CRITICAL
+        learning = window.progress.learning
+        if dead.all() or not (learning or window.seen < self.patience):
+            return min(max(band(settled), min(band(dead), Severity.WARNING)), most)
+        held = life.born if held_off is None else life.born & held_off
+        worst = [band(settled & held), min(band(dead & held), Severity.WARNING)]
+        worst.append(min(band(dead & ~held) - 1, Severity.WARNING))
+        if learning:
+            worst.append(band(settled & ~life.born) - 1)
+        elif band(settled & (held | ~life.born)) is Severity.CRITICAL:
+            worst.append(Severity.CRITICAL)  # half of a layer does not just die
+        return Severity(min(max(worst), most))
 
     def _why(
         self,
@@ -112,11 +122,12 @@ class DeadNeurons(Bands, LayerRule):
         lives: dict[str, Life],
         bias_negativity: Tensor | None,
         positive_weight_sum: Tensor | None,
+        init_scale: Tensor | None,
     ) -> tuple[list[str], str]:
         """Why and since when, and what to do."""
-        owner = layer.owner or layer.name
-        leaky = f", replace {layer.activation} by a LeakyReLU" if layer.activation else ""
-        norm = f", or normalise between {owner} and its activation"
+        owner = fed_by(layer)
+        leaky = f"replace {layer.activation} by a LeakyReLU" if layer.activation else ""
+        norm = "" if layer.normalized else f"normalise between {owner} and its activation"
         before = lives.get(layer.before or "")
         if before is not None and bool(before.silent.all()):
             return (
@@ -124,20 +135,29 @@ class DeadNeurons(Bands, LayerRule):
                 f"cure {layer.before} first",
             )
         causes, number = [], int(dead.sum())
-        if _most(dead, bias_negativity, -1.0):
-            assert bias_negativity is not None
-            size = -float(bias_negativity[dead].median())
-            causes.append(f"their bias is negative and {size:.3g} times as large as the norm of their weights")
-        elif _most(dead, positive_weight_sum, 0.0):
+        if bias_negativity is not None and _most(dead, bias_negativity.abs() > 1):
+            size = float(bias_negativity[dead].median())
+            sign = "negative" if size < 0 else "positive"
+            causes.append(f"their bias is {sign} and {abs(size):.3g} times as large as the norm of their weights")
+        elif positive_weight_sum is not None and _most(dead, positive_weight_sum < 0):
             causes.append("their weights and bias cannot reach z > 0 on inputs that are never negative")
         if int((dead & life.born).sum()) * 2 >= number:
+            if layer.normalized:
+                causes.append("so it has been since the start: the norm before the activation shifts them there")
+                return causes, _choice(f"set the bias of the norm behind {owner} to 0", leaky)
+            if not causes and init_scale is not None and FAIR[0] < float(init_scale) < FAIR[1]:
+                causes.append(
+                    "so it has been since the start, by the draw of weights of the right size: what reaches the layer "
+                    "differs less from row to row than it is large"
+                )
+                return causes, _choice(norm, leaky, "leave it as it is while the network learns")
             causes.append("so it has been since the start, which points to initialisation, bias or inputs")
-            return causes, f"initialise {owner} for {layer.function.name} (He) with zero bias{leaky}{norm}"
+            return causes, _choice(f"initialise {owner} for {layer.function.name} (He) with zero bias", leaky, norm)
         died = dead & ~life.born
         began, rate = int(life.died[died].median()), float(life.rate[died].median())
         now = "" if math.isnan(rate) else f" ({rate:.2g} then)"
-        causes.append(f"they died while training, from about step {began} on, which points to the learning rate{now}")
-        return causes, f"lower the learning rate or warm it up{leaky}{norm}"
+        causes.append(f"they died while training, by about step {began}, which points to the learning rate{now}")
+        return causes, _choice("lower the learning rate or warm it up", leaky, norm)
 
 
 def _held_off(
@@ -150,13 +170,26 @@ def _held_off(
     """Neurons that more than the draw of their weights keeps on the flat side; ``None`` where that cannot be told."""
     if layer.normalized:
         return None
-    held = [x < bound for x, bound in ((bias_negativity, -1.0), (positive_weight_sum, 0.0)) if x is not None]
+    held = [] if bias_negativity is None else [bias_negativity.abs() > 1]
+    held += [] if positive_weight_sum is None else [positive_weight_sum < 0]
     if preactivation_mean is not None and int((~silent).sum()) >= 8:
-        # those that live were drawn too: what lies five of their deviations under them was not
+        # those that live were drawn too: what lies five of their deviations beside them was not
         alive = preactivation_mean[~silent]
-        held.append(preactivation_mean < alive.mean() - 5 * alive.std())
+        held.append((preactivation_mean - alive.mean()).abs() > 5 * alive.std())
     return None if bias_negativity is None else torch.stack(held).any(0)
 
 
-def _most(dead: Tensor, measure: Tensor | None, bound: float) -> bool:
-    return measure is not None and int((measure[dead] < bound).sum()) * 2 > int(dead.sum())
+def _depth(layer: Layer, mean: Tensor, std: Tensor) -> Tensor:
+    """How far the pre-activation lies in a flat end of the activation, in its standard deviations."""
+    low, high = layer.function.tails
+    return (low - mean).maximum(mean - high) / std
+
+
+def _most(dead: Tensor, mask: Tensor) -> bool:
+    return int((dead & mask).sum()) * 2 > int(dead.sum())
+
+
+def _choice(*ways: str) -> str:
+    """``"a, b, or c"``."""
+    *first, last = [way for way in ways if way]
+    return f"{', '.join(first)}, or {last}" if first else last

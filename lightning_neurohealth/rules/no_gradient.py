@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,6 +14,9 @@ from lightning_neurohealth.life import Life
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.window import Past, Window
+
+VANISHED, UNDERFLOW = 1e-5, 1e-30
+"""Share of the largest gradient that has vanished, as in vanishing_gradients; norm next to float32's least, 1e-38."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ class NoGradient(RunRule):
         layers: dict[str, Layer],
         gradient_norm: dict[str, Tensor],
         parameter_change: dict[str, Tensor] | None = None,
+        slope: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
         now = Past(window, {"gradient_norm": gradient_norm, "parameter_change": parameter_change or {}})
         found = self._pooled([*past, now], self.measured)
@@ -79,9 +84,11 @@ class NoGradient(RunRule):
             return
         uncalled = {name: reason for name, reason in silent.items() if reason == "never called"}
         uncalled |= dict.fromkeys(lives.keys() - layers.keys(), "not called on any of these steps")
+        uncalled |= _idle(trainable, uncalled, {layer.owner or layer.name for layer in layers.values()})
         dead = [name for name, life in lives.items() if bool(life.silent.all()) and int(life.windows.min()) > 0]
+        dead += [name for name, steep in (slope or {}).items() if name not in dead and not bool(steep.any())]
         for fault, names in faults.items():
-            yield from self._verdicts(fault, names, trainable, uncalled, window, dead)
+            yield from self._verdicts(fault, names, trainable, uncalled, window, dead, _faint(gradient_norm, names))
 
     def _pooled(self, windows: list[Past], measured: int) -> tuple[set[str], set[str]] | None:
         """Parameters without gradient, and those that stood still, over the last windows that hold enough steps."""
@@ -106,6 +113,7 @@ class NoGradient(RunRule):
         uncalled: dict[str, str],
         window: Window,
         dead: list[str],
+        faint: str,
     ) -> Iterable[Verdict]:
         modules: dict[str, list[str]] = {}
         for name in names:
@@ -118,19 +126,13 @@ class NoGradient(RunRule):
             unused = uncalled.get(module)
             severity = Severity.CRITICAL if len(names) == len(trainable) else Severity.SERIOUS
             message, cause, remedy = {
-                "no gradient": (f"no gradient has reached {what}", *_why_none(module or what, unused, dead)),
+                "no gradient": (f"no gradient has reached {what}", *_why_none(module or what, unused, dead, faint)),
                 "no optimizer": (
                     f"{what} gets a gradient but is in no optimizer",
                     "configure_optimizers was given a part of the parameters",
                     f"pass {what} to the optimizer, or set requires_grad = False if it is meant",
                 ),
-                "never moved": (
-                    f"{what} gets a gradient but has not moved",
-                    f"its learning rate is 0 (the largest is {window.learning_rate:.2g}), or its type is too "
-                    "coarse for its "
-                    "updates",
-                    f"check the learning rate of {what}'s parameter group, or keep float32 weights",
-                ),
+                "never moved": (f"{what} gets a gradient but has not moved", *_why_still(what, window, faint)),
             }[fault]
             yield Verdict(
                 severity=Severity.WARNING if unused else severity,
@@ -148,7 +150,42 @@ def _epochs(window: Window) -> float:
     return window.trained * window.steps / window.seen if window.seen else 0.0
 
 
-def _why_none(place: str, unused: str | None, dead: list[str]) -> tuple[str, str]:
+def _idle(trainable: list[str], uncalled: dict[str, str], called: set[str]) -> dict[str, str]:
+    """Norms and the like, whose calls nobody watches, in blocks whose layers were not called."""
+    found = {}
+    for module in {name.rpartition(".")[0] for name in trainable} - uncalled.keys() - called:
+        block = module.rpartition(".")[0] + "."
+        reasons = [reason for name, reason in uncalled.items() if name.startswith(block)]
+        if reasons and not any(name.startswith(block) for name in called):
+            found[module] = reasons[0]
+    return found
+
+
+def _faint(gradient_norm: Mapping[str, Tensor], names: list[str]) -> str:
+    """How small the gradients of some parameters are, where they have vanished beside those of the others."""
+    greatest = max(map(float, gradient_norm.values()), default=0.0)
+    ratio = max((float(gradient_norm[name]) for name in names), default=0.0) / (greatest or 1.0)
+    faintest = min((float(norm) for norm in gradient_norm.values() if float(norm) > 0), default=math.inf)
+    if 0 < ratio < VANISHED:
+        return f"{ratio:.0e} of the largest"
+    return f"{faintest:.0e} in the faintest of those behind it" if ratio == 0 and faintest < UNDERFLOW else ""
+
+
+def _why_still(what: str, window: Window, faint: str) -> tuple[str, str]:
+    """Cause and remedy of a parameter that does not move though it has a gradient."""
+    if faint:
+        return (
+            f"its gradient is {faint}: a change so small is rounded away",
+            f"do not let the gradient vanish on its way to {what}: normalisation, residual connections, ReLU-like "
+            "activations",
+        )
+    return (
+        f"its learning rate is 0 (the largest is {window.learning_rate:.2g}) or so small that updates are rounded away",
+        f"check the learning rate of {what}'s parameter group, or keep float32 weights",
+    )
+
+
+def _why_none(place: str, unused: str | None, dead: list[str], faint: str) -> tuple[str, str]:
     """Cause and remedy of a gradient that does not arrive."""
     if unused:
         return f"the module was {unused}", (
@@ -157,11 +194,16 @@ def _why_none(place: str, unused: str | None, dead: list[str]) -> tuple[str, str
     if dead:
         layers = ", ".join(dead)
         return (
-            f"every neuron of {layers} is dead, and what lies behind them passes nothing back",
+            f"no neuron of {layers} has any slope: nothing gets back through them, and dead ones pass nothing on",
             f"cure {layers} first",
         )
+    if faint:
+        return (
+            f"the gradient vanishes on its way back: its norm is {faint}, and next to nothing becomes 0",
+            f"add a normalisation or residual connections behind {place}, or use ReLU-like activations",
+        )
     return (
-        "the graph is cut behind it, or everything behind it is dead",
+        "the graph is cut behind it, nothing uses it, or everything behind it is dead",
         f"look for detach(), no_grad(), .data or argmax between {place} and the loss, or set "
         "requires_grad = False if it is meant",
     )

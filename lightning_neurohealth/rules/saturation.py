@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen
+from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, fed_by
+
+LARGE = 2.0
+"""``init_scale`` up to which weights are of the usual size: torch's default is 0.6 of Xavier's, trained ones double."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,9 @@ class Saturation(Bands, LayerRule):
         tail_rate: Tensor | None = None,
         preactivation_mean: Tensor | None = None,
         preactivation_std: Tensor | None = None,
+        bias_negativity: Tensor | None = None,
+        weight_norm: Tensor | None = None,
+        init_scale: Tensor | None = None,
     ) -> Verdict | None:
         if layer.output or layer.gate:
             return None
@@ -46,26 +53,42 @@ class Saturation(Bands, LayerRule):
         if not severity:
             return None
         stuck = rate > self.serious
-        cause = "its pre-activations are too large for its activation"
+        owner, name = fed_by(layer), layer.function.name
+        cause, remedy = "its pre-activations are too large for its activation", f"initialise {owner} with Xavier"
         if preactivation_mean is not None and preactivation_std is not None:
             size = float((preactivation_mean**2 + preactivation_std**2).mean().sqrt())
-            mostly = float(preactivation_mean.abs().median()) > float(preactivation_std.median())
+            sided = float(preactivation_mean.abs().median()) > float(preactivation_std.median())
+            bias = None if bias_negativity is None or weight_norm is None else bias_negativity * weight_norm
+            pushed = bias is not None and 2 * float(bias.abs().median()) > float(preactivation_mean.abs().median())
+            why, remedy = self._why(layer, sided and pushed, init_scale)
             low, high = layer.function.tails
             cause = (
-                f"its pre-activations have a size of {size:.3g}, where {layer.function.name} is steep between "
-                f"{low:.3g} and "
-                f"{high:.3g}; "
-                + ("each neuron stays on one side (bias)" if mostly else "they swing from end to end (weights)")
+                f"its pre-activations have a size of {size:.3g}, where {name} is steep between {low:.3g} and "
+                f"{high:.3g}; " + ("each neuron stays on one side" if sided else "they swing from end to end") + why
             )
-        owner = layer.owner or layer.name
+        norm = "" if layer.normalized else f"put a normalisation between {owner} and its activation, "
         return Verdict(
             severity=severity,
             value=share,
             threshold=self.threshold(severity),
-            message=f"{layer.name} is at an end of {layer.function.name} on {share:.0%} of rows × neurons",
+            message=f"{layer.name} is at an end of {name} on {share:.0%} of rows × neurons",
             cause=cause,
-            remedy=f"initialise {owner} with Xavier, normalise its inputs or put a normalisation between {owner} "
-            "and its "
-            f"activation, lower the learning rate, or use a ReLU or GELU instead of {layer.function.name}",
+            remedy=f"{remedy}, {norm}lower the learning rate, or use a ReLU or GELU instead of {name}",
             neurons=chosen(stuck),
         )
+
+    def _why(self, layer: Layer, pushed: bool, init_scale: Tensor | None) -> tuple[str, str]:
+        """What makes the pre-activations large, and what to do about that."""
+        owner = fed_by(layer)
+        if layer.normalized:
+            return ": the norm before it scales and shifts them so", "set that norm's weight to 1 and its bias to 0"
+        if pushed:
+            return ": its bias holds it there", f"initialise {owner} with Xavier and zero bias"
+        spread = math.nan if init_scale is None else float(init_scale)
+        if spread <= LARGE:
+            return (
+                f": its weights have {spread:.2g} times the spread of Xavier's, so that what it reads is too large",
+                f"normalise what {owner} reads (mean 0, variance 1)",
+            )
+        why = "" if math.isnan(spread) else f": its weights have {spread:.2g} times the spread of Xavier's"
+        return why, f"initialise {owner} with Xavier, normalise its inputs"

@@ -15,7 +15,6 @@ from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.rules.evidence import (
     began_elsewhere,
     has_learned,
-    middle,
     of_all,
     rate_rises,
     tells_apart,
@@ -46,8 +45,8 @@ class UpdateRatioLow(RunRule):
         critical: The same; half of float32's resolution, under which most updates are rounded away.
         decayed: Share of its peak under which a learning rate is the tail of a schedule.
         learned: Share of the loss whose fall is learning.
-        vanished: Median over the greatest gradient norm of a matrix, under which the gradient is at fault: where none
-            vanishes they lie closer together.
+        vanished: Median over the greatest gradient norm of a parameter, under which the gradient is at fault: where
+            none vanishes they lie closer together.
     """
 
     grace: int = 20
@@ -71,9 +70,10 @@ class UpdateRatioLow(RunRule):
         progress = window.progress
         names = trained_matrices(layers, parameters)
         ratio = of_all(update_ratio, names)
-        norms = {name: float(norm) for name, norm in (gradient_norm or {}).items() if name in names}
-        norm = middle(norms.values())
-        if not ratio < self.serious or norm <= self.vanished * max(norms.values(), default=0.0):
+        norm = of_all(gradient_norm or {}, names)
+        # behind a layer that is saturated only the last bias gets a gradient
+        greatest = max(map(float, (gradient_norm or {}).values()), default=0.0)
+        if not ratio < self.serious or norm <= self.vanished * greatest:
             return  # no gradient, or one that vanishes on its way back, moves nothing at any rate: others say so
         rates = [entry.window.learning_rate for entry in past]
         peak = max((rate for rate in [*rates, window.learning_rate] if not math.isnan(rate)), default=math.nan)

@@ -149,6 +149,23 @@ def test_a_few_steps_of_many_places_prove_nothing() -> None:
     assert judge(measures(30, rows=100_000), measured=5) is not None
 
 
+@pytest.mark.parametrize(
+    ("negativity", "mean", "rows", "speaks"),
+    [
+        (-15.0, -10.0, 100, True),
+        (-15.0, -10.0, 99, False),
+        (-15.0, -0.9, 100, False),  # nine deviations deep
+        (-0.3, -10.0, 100, False),  # one strong input, seldom seen, may wake it
+    ],
+)
+def test_a_tenth_of_the_rows_is_enough_where_the_bias_outweighs_the_weights(
+    negativity: float, mean: float, rows: int, speaks: bool
+) -> None:
+    depth = {"preactivation_mean": torch.full((100,), mean), "preactivation_std": torch.full((100,), 0.1)}
+    verdict = judge(measures(30, rows=rows), evidence={**bias(negativity), **depth})
+    assert (verdict is not None) == speaks
+
+
 def test_pools_windows_until_the_rows_suffice() -> None:
     one = measures(30, rows=400)
     assert judge(one, [one]) is None
@@ -236,6 +253,15 @@ def test_learning_excuses_those_that_the_draw_of_their_weights_turned_off() -> N
     assert judge(measures(60), born=60, evidence=bias(-0.3)).severity == Severity.CRITICAL
 
 
+def test_those_of_the_draw_count_one_band_less_while_it_learns_or_may_yet() -> None:
+    """A tenth of each deep layer is off at He's initialisation."""
+    for facts in ({"progress": LEARNING}, {"seen": 100}):
+        assert judge(measures(19), born=19, evidence=bias(-0.3), **facts) is None
+        assert judge(measures(20), born=20, evidence=bias(-0.3), **facts).severity == Severity.WARNING
+        assert judge(measures(19), born=19, evidence=bias(-20.0), **facts).severity == Severity.WARNING
+    assert judge(measures(19), born=19, evidence=bias(-0.3)).severity == Severity.WARNING
+
+
 @pytest.mark.parametrize(
     "evidence", [bias(-20.0), {**bias(0.0), **reach(-0.1)}, {}], ids=["bias", "weights", "unknown"]
 )
@@ -284,6 +310,22 @@ def test_names_weights_that_cannot_reach() -> None:
     assert "cannot reach z > 0" in judge(measures(60), evidence=reach(-0.5)).cause
 
 
+@pytest.mark.parametrize(("spread", "initialise"), [(0.41, True), (1.0, False)])
+def test_advises_no_weights_that_are_there(spread: float, initialise: bool) -> None:
+    """At 0.41 of He's, as torch draws them, He's would turn fewer neurons off."""
+    verdict = judge(measures(60), born=60, evidence={**bias(-0.3), "init_scale": torch.tensor(spread)})
+    assert ("(He)" in verdict.remedy) == initialise
+    assert "normalise between fc1 and its activation" in verdict.remedy
+
+
+def test_advises_no_norm_where_there_is_one() -> None:
+    verdict = judge(measures(60), layer=by_hand.layer(normalized=True), born=60)
+    assert "the norm before the activation shifts them there" in verdict.cause
+    assert verdict.remedy == "set the bias of the norm behind fc1 to 0, or replace act by a LeakyReLU"
+    died = judge(measures(60), layer=by_hand.layer(normalized=True), born=0)
+    assert died.remedy == "lower the learning rate or warm it up, or replace act by a LeakyReLU"
+
+
 def test_names_the_layer_before() -> None:
     layer = by_hand.layer(name="fc2", before="fc1")
     dead = lived(by_hand.layer(), measures(100), [], None)
@@ -296,7 +338,7 @@ def test_names_the_layer_before() -> None:
 
 def test_names_the_step_and_the_learning_rate_at_which_they_died() -> None:
     verdict = judge(measures(60), [measures(0), measures(0), measures(60)], learning_rate=0.5)
-    assert "from about step 40 on" in verdict.cause
+    assert "by about step 40" in verdict.cause
     assert "(0.5 then)" in verdict.cause
     assert "nan" not in judge(measures(60), [measures(0)], learning_rate=float("nan")).cause
 

@@ -41,11 +41,12 @@ def test_silent_where_there_are_none(network: Any) -> None:
 # The rule alone
 
 
-def judge(activity: Tensor, layer: Any = None, dead: int = 0, rule: Any = None) -> Verdict | None:
+def judge(activity: Tensor, layer: Any = None, dead: int = 0, rule: Any = None, **facts: Any) -> Verdict | None:
     """From the mean activity of each neuron, and how many of the first ones are dead."""
     layer = layer or by_hand.layer(len(activity))
     life = Life.of(torch.arange(len(activity)) < dead)
-    return (rule or DormantNeurons()).judge(layer=layer, life=life, dormancy=activity / activity.mean())
+    rule, window = rule or DormantNeurons(), by_hand.window(**facts)
+    return rule.judge(layer=layer, life=life, window=window, dormancy=activity / activity.mean())
 
 
 def quiet(number: int, size: float = 0.0, of: int = 100) -> Tensor:
@@ -94,7 +95,7 @@ def test_one_outlier_does_not_make_the_others_dormant() -> None:
 
 def test_a_layer_without_any_activity_is_not_dormant() -> None:
     nothing, life = torch.zeros(100, dtype=torch.float64), Life.of(torch.zeros(100, dtype=torch.bool))
-    assert DormantNeurons().judge(layer=by_hand.layer(), life=life, dormancy=nothing) is None
+    assert DormantNeurons().judge(layer=by_hand.layer(), life=life, window=by_hand.window(), dormancy=nothing) is None
 
 
 def test_dead_neurons_do_not_count() -> None:
@@ -115,3 +116,9 @@ def test_nan_is_left_to_others() -> None:
     activity = quiet(60)
     activity[0] = torch.nan
     assert judge(activity) is None
+
+
+def test_a_few_of_a_network_that_learns_are_no_finding() -> None:
+    assert judge(quiet(24)).severity == Severity.WARNING
+    assert judge(quiet(24), progress=by_hand.learning()) is None
+    assert judge(quiet(25), progress=by_hand.learning()).severity == Severity.SERIOUS

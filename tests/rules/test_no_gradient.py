@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.life import Life
+from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.no_gradient import NoGradient
 from tests import networks
@@ -132,6 +134,21 @@ def test_a_module_that_was_never_called_is_only_a_warning() -> None:
     assert verdict.severity == Severity.WARNING
 
 
+@pytest.mark.parametrize(("called", "severity"), [((), Severity.WARNING), (("block.fc",), Severity.SERIOUS)])
+def test_a_norm_in_a_block_that_was_never_called_is_only_a_warning(called: tuple[str, ...], severity: Severity) -> None:
+    block = nn.ModuleDict({"norm": nn.LayerNorm(2), "fc": nn.Linear(2, 2), "spare": nn.Linear(2, 2)})
+    (verdict,) = NoGradient().judge(
+        window=by_hand.window(),
+        past=[],
+        parameters=Parameters(nn.ModuleDict({"block": block})),
+        silent=dict.fromkeys({"block.fc", "block.spare"} - set(called), "never called"),
+        lives={},
+        layers={name: by_hand.layer(name=name) for name in called},
+        gradient_norm={"block.norm.weight": torch.tensor(0.0), "block.fc.weight": torch.tensor(1.0)},
+    )
+    assert (verdict.layer, verdict.severity) == ("block.norm", severity)
+
+
 @pytest.mark.parametrize(
     "facts", [{"steps": 19}, {"measured": 1}, {"trained": 0.99}], ids=["19 steps", "one measured", "no epoch yet"]
 )
@@ -185,11 +202,19 @@ def test_names_the_dead_layer_behind() -> None:
     dead = Life.of(torch.ones(3, dtype=torch.bool))
     dead.observe(torch.ones(3, dtype=torch.bool), 100.0, by_hand.window())
     (verdict,) = judge(numbers(**CUT), lives={"fc2": dead})
-    assert "every neuron of fc2 is dead" in verdict.cause
+    assert "no neuron of fc2 has any slope" in verdict.cause
     assert verdict.remedy == "cure fc2 first"
     alive = Life.of(torch.ones(3, dtype=torch.bool))
     alive.observe(torch.tensor([True, True, False]), 100.0, by_hand.window())
     assert "detach()" in judge(numbers(**CUT), lives={"fc2": alive})[0].remedy
+
+
+def test_tells_a_gradient_that_has_vanished_from_one_that_is_cut_off() -> None:
+    (verdict,) = judge(numbers(fc1_weight=1e-8, fc1_bias=1e-8), numbers(**CUT))
+    assert verdict.message == "fc1.{weight, bias} gets a gradient but has not moved"
+    assert "its gradient is 1e-08 of the largest" in verdict.cause
+    (verdict,) = judge(numbers(**CUT, fc2_weight=1e-35), numbers(**CUT))
+    assert "vanishes on its way back: its norm is 1e-35" in verdict.cause
 
 
 def test_what_nothing_is_routed_to_is_a_warning() -> None:

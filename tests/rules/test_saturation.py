@@ -34,9 +34,9 @@ def test_silent_where_there_is_none(network: Any) -> None:
 
 def test_tells_bias_from_weights() -> None:
     (by_bias,) = networks.saturated_at_zero_by_bias().found("saturation")
-    assert "stays on one side (bias)" in by_bias.cause
+    assert "stays on one side: its bias" in by_bias.cause
     (by_weights,) = networks.saturated_by_weights().found("saturation")
-    assert "(weights)" in by_weights.cause or "pre-activations have a size of" in by_weights.cause
+    assert ": its weights have" in by_weights.cause
 
 
 # The rule alone
@@ -91,10 +91,37 @@ def test_names_the_neurons_that_are_stuck() -> None:
     assert verdict.neurons == tuple(range(50))
 
 
-@pytest.mark.parametrize(("mean", "std", "word"), [(9.0, 0.5, "bias"), (0.1, 9.0, "weights")])
-def test_cause(mean: float, std: float, word: str) -> None:
+def explain(mean: float, std: float, layer: Any = None, **evidence: float) -> Verdict:
+    """What is said of pre-activations with this mean and spread, and weights of norm 1."""
+    known = {name: torch.full(() if name == "init_scale" else (100,), value) for name, value in evidence.items()}
     sizes = {"preactivation_mean": torch.full((100,), mean), "preactivation_std": torch.full((100,), std)}
-    verdict = Saturation().judge(layer=by_hand.layer(act=nn.Tanh()), saturation_rate=torch.ones(100), **sizes)
-    assert f"({word})" in verdict.cause
+    layer = layer or by_hand.layer(act=nn.Tanh())
+    facts = {"saturation_rate": torch.ones(100), "weight_norm": torch.ones(100), **sizes, **known}
+    verdict = Saturation().judge(layer=layer, **facts)
+    assert verdict is not None
     assert "between -2.5 and 2.5" in verdict.cause
-    assert "fc1" in verdict.remedy
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "bias", "spread", "cause", "remedy"),
+    [
+        (9.0, 0.5, 9.0, 0.6, "stays on one side: its bias", "zero bias"),
+        (9.0, 0.5, 0.1, 9.0, "stays on one side: its weights have 9 times", "Xavier"),
+        (0.1, 9.0, 0.1, 9.0, "swing from end to end: its weights have 9 times", "Xavier"),
+        (0.1, 9.0, 0.1, 0.6, "what it reads is too large", "normalise what fc1 reads"),
+        (9.0, 0.5, 0.1, 0.6, "what it reads is too large", "normalise what fc1 reads"),
+    ],
+)
+def test_tells_the_bias_from_the_weights_and_the_inputs(
+    mean: float, std: float, bias: float, spread: float, cause: str, remedy: str
+) -> None:
+    verdict = explain(mean, std, bias_negativity=bias, init_scale=spread)
+    assert cause in verdict.cause
+    assert remedy in verdict.remedy.partition(",")[0]
+
+
+def test_behind_a_norm_that_is_what_makes_them_large() -> None:
+    verdict = explain(0.1, 60.0, by_hand.layer(act=nn.Tanh(), normalized=True))
+    assert "the norm before it" in verdict.cause
+    assert "put a normalisation" not in verdict.remedy

@@ -107,6 +107,17 @@ def test_the_median_over_matrices_counts() -> None:
     assert judge(1e-9, 1e-9, 1e-3).value == 1e-9
 
 
+def test_silent_where_only_the_last_bias_gets_a_gradient() -> None:
+    """Behind a saturated layer no learning rate helps."""
+    gradient = {"fc1.weight": 1e-6, "head.bias": 0.1}
+    facts = {"past": [], "initial": {}, "update_ratio": by_hand.numbers(**{"fc1.weight": 1e-8})}
+    layers, parameters = {"fc1": by_hand.layer()}, by_hand.parameters("fc1")
+    known = {**facts, "window": by_hand.window(), "layers": layers, "parameters": parameters}
+    assert len(list(UpdateRatioLow().judge(**known, gradient_norm=by_hand.numbers(**gradient)))) == 0
+    gradient["head.bias"] = 1e-6
+    assert len(list(UpdateRatioLow().judge(**known, gradient_norm=by_hand.numbers(**gradient)))) == 1
+
+
 def test_silent_once_something_is_learned() -> None:
     assert judge(1e-9, 1e-9, progress=by_hand.learning()) is None
 
