@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.window import Past, Window
 
-VANISHED, UNDERFLOW = 1e-5, 1e-30
-"""Share of the largest gradient that has vanished, as in vanishing_gradients; norm next to float32's least, 1e-38."""
+VANISHED, UNDERFLOW = 1e-5, 1e-8
+"""Shares of the largest gradient: that has vanished, and behind which it may have become 0 (vanishing_gradients)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,8 @@ class NoGradient(RunRule):
     left out, as in target networks and teachers.
 
     Not called on any of the steps: a WARNING, as of an expert to which nothing is routed. Nothing to say where all
-    gradients are 0 because the loss is: a margin that every row keeps.
+    gradients are 0 because the loss is: a margin that every row keeps. Where gradients vanish along the depth, which
+    vanishing_gradients says, all that they do not move is one WARNING.
 
     Remedies: look for ``detach()``, ``no_grad()``, ``.data``, integer or boolean conversions behind the layer; pass the
     parameter to the optimizer; set ``requires_grad = False`` where it is meant.
@@ -88,7 +88,11 @@ class NoGradient(RunRule):
         dead = [name for name, life in lives.items() if bool(life.silent.all()) and int(life.windows.min()) > 0]
         dead += [name for name, steep in (slope or {}).items() if name not in dead and not bool(steep.any())]
         for fault, names in faults.items():
-            yield from self._verdicts(fault, names, trainable, uncalled, window, dead, _faint(gradient_norm, names))
+            faint = _faint(names, layers, gradient_norm)
+            cut = [name for name in names if name.rpartition(".")[0] not in faint]
+            yield from self._verdicts(fault, cut, trainable, uncalled, window, dead)
+            if faint:
+                yield _vanished(faint)
 
     def _pooled(self, windows: list[Past], measured: int) -> tuple[set[str], set[str]] | None:
         """Parameters without gradient, and those that stood still, over the last windows that hold enough steps."""
@@ -113,7 +117,6 @@ class NoGradient(RunRule):
         uncalled: dict[str, str],
         window: Window,
         dead: list[str],
-        faint: str,
     ) -> Iterable[Verdict]:
         modules: dict[str, list[str]] = {}
         for name in names:
@@ -126,13 +129,18 @@ class NoGradient(RunRule):
             unused = uncalled.get(module)
             severity = Severity.CRITICAL if len(names) == len(trainable) else Severity.SERIOUS
             message, cause, remedy = {
-                "no gradient": (f"no gradient has reached {what}", *_why_none(module or what, unused, dead, faint)),
+                "no gradient": (f"no gradient has reached {what}", *_why_none(module or what, unused, dead)),
                 "no optimizer": (
                     f"{what} gets a gradient but is in no optimizer",
                     "configure_optimizers was given a part of the parameters",
                     f"pass {what} to the optimizer, or set requires_grad = False if it is meant",
                 ),
-                "never moved": (f"{what} gets a gradient but has not moved", *_why_still(what, window, faint)),
+                "never moved": (
+                    f"{what} gets a gradient but has not moved",
+                    f"its learning rate is 0 (the largest is {window.learning_rate:.2g}) or so small that updates are "
+                    "rounded away",
+                    f"check the learning rate of {what}'s parameter group, or keep float32 weights",
+                ),
             }[fault]
             yield Verdict(
                 severity=Severity.WARNING if unused else severity,
@@ -161,31 +169,37 @@ def _idle(trainable: list[str], uncalled: dict[str, str], called: set[str]) -> d
     return found
 
 
-def _faint(gradient_norm: Mapping[str, Tensor], names: list[str]) -> str:
-    """How small the gradients of some parameters are, where they have vanished beside those of the others."""
+def _faint(names: list[str], layers: dict[str, Layer], gradient_norm: Mapping[str, Tensor]) -> list[str]:
+    """Modules whose gradient has vanished on its way back, so that it moves nothing or is 0; in the order of execution.
+
+    A gradient of 0 has vanished where that of a layer behind it has: squares under 1e-45 are 0 in float32.
+    """
+    owners = {
+        layer.owner: float(gradient_norm[layer.weight]) for layer in layers.values() if layer.weight in gradient_norm
+    }
     greatest = max(map(float, gradient_norm.values()), default=0.0)
-    ratio = max((float(gradient_norm[name]) for name in names), default=0.0) / (greatest or 1.0)
-    faintest = min((float(norm) for norm in gradient_norm.values() if float(norm) > 0), default=math.inf)
-    if 0 < ratio < VANISHED:
-        return f"{ratio:.0e} of the largest"
-    return f"{faintest:.0e} in the faintest of those behind it" if ratio == 0 and faintest < UNDERFLOW else ""
+    faint = [owner for owner, norm in owners.items() if 0 < norm < VANISHED * greatest]
+    faintest = min(faint, key=owners.__getitem__, default=None)
+    behind = list(owners)[: list(owners).index(faintest)] if owners.get(faintest, 1.0) < UNDERFLOW * greatest else []
+    at_fault = {name.rpartition(".")[0] for name in names}
+    return [o for o in owners if o in at_fault and o is not None and (o in faint or (o in behind and not owners[o]))]
 
 
-def _why_still(what: str, window: Window, faint: str) -> tuple[str, str]:
-    """Cause and remedy of a parameter that does not move though it has a gradient."""
-    if faint:
-        return (
-            f"its gradient is {faint}: a change so small is rounded away",
-            f"do not let the gradient vanish on its way to {what}: normalisation, residual connections, ReLU-like "
-            "activations",
-        )
-    return (
-        f"its learning rate is 0 (the largest is {window.learning_rate:.2g}) or so small that updates are rounded away",
-        f"check the learning rate of {what}'s parameter group, or keep float32 weights",
+def _vanished(faint: list[str]) -> Verdict:
+    more = f" and {len(faint) - 1} more" if len(faint) > 1 else ""
+    return Verdict(
+        severity=Severity.WARNING,
+        value=VANISHED,
+        threshold=VANISHED,
+        layer=faint[0],
+        message=f"{faint[0]}{more} have not moved: less than {VANISHED:.0e} of the largest gradient reaches them",
+        cause="the gradient vanishes on its way back, and updates so small are rounded away",
+        remedy="keep the gradient from vanishing: residual connections, normalisation, ReLU-like activations, or an "
+        "initialisation for the activation",
     )
 
 
-def _why_none(place: str, unused: str | None, dead: list[str], faint: str) -> tuple[str, str]:
+def _why_none(place: str, unused: str | None, dead: list[str]) -> tuple[str, str]:
     """Cause and remedy of a gradient that does not arrive."""
     if unused:
         return f"the module was {unused}", (
@@ -196,11 +210,6 @@ def _why_none(place: str, unused: str | None, dead: list[str], faint: str) -> tu
         return (
             f"no neuron of {layers} has any slope: nothing gets back through them, and dead ones pass nothing on",
             f"cure {layers} first",
-        )
-    if faint:
-        return (
-            f"the gradient vanishes on its way back: its norm is {faint}, and next to nothing becomes 0",
-            f"add a normalisation or residual connections behind {place}, or use ReLU-like activations",
         )
     return (
         "the graph is cut behind it, nothing uses it, or everything behind it is dead",

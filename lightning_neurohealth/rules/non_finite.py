@@ -63,6 +63,7 @@ class _Origin:
 
     def __init__(self, measures: Mapping[str, Any], order: list[str]) -> None:
         steps, self.rates = measures["nonfinite_step"], measures["nonfinite_rate"]
+        self.entrance = next(iter(order), None)
         self.steps = {n: float(steps[n]) for n in order if n in steps and math.isfinite(float(steps[n]))}
         self.loss, self.gradient = float(measures["nonfinite_loss_step"]), float(measures["nonfinite_gradient_step"])
         self.broken = [name for name, rate in measures["parameter_nonfinite_rate"].items() if float(rate) > 0]
@@ -78,7 +79,9 @@ class _Origin:
         ]
         if self.broken and not where:
             where.append(f"in {self.broken[0]}" + (f" and {len(self.broken) - 1} more" if len(self.broken) > 1 else ""))
-        if layer is not None:
+        if layer is not None and layer == self.entrance:
+            cause = f"{layer}, the first layer, wrote one: the batch itself held it, or the weights of {layer} did"
+        elif layer is not None:
             cause = (
                 f"{layer} is the first layer in the order of execution that wrote one: its input or weights overflowed"
             )

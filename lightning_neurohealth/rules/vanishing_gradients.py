@@ -59,7 +59,7 @@ class VanishingGradients(RunRule):
             for name, layer in layers.items()
             if layer.weight in gradient_rms and trainable[layer.weight]
         }
-        alive = {name: rms for name, rms in sizes.items() if 0 < rms < float("inf")}
+        alive = {name: rms for name, rms in sizes.items() if 0 < rms < float("inf")} | self._underflowed(sizes)
         first = past[0].measures["gradient_rms"] if past else {}
         sides: dict[int | None, dict[str, float]] = {}
         for name, rms in alive.items():
@@ -70,6 +70,15 @@ class VanishingGradients(RunRule):
         yield from found
         if not found and window.progress.adversarial and past:
             yield from self._starved(alive, layers, first)
+
+    def _underflowed(self, sizes: dict[str, float]) -> dict[str, float]:
+        """Layers before the faintest of those that vanish whose gradient is 0: squares under 1e-45 are, in float32."""
+        known = {name: rms for name, rms in sizes.items() if 0 < rms < float("inf")}
+        if not known or min(known.values()) >= self.critical * max(known.values()):
+            return {}
+        names = list(sizes)
+        before = names[: names.index(min(known, key=known.__getitem__))]
+        return {name: 0.0 for name in before if sizes[name] == 0}
 
     def _along(self, alive: dict[str, float], layers: dict[str, Layer], first: dict[str, Tensor]) -> Iterable[Verdict]:
         if len(alive) < 2:
@@ -87,7 +96,7 @@ class VanishingGradients(RunRule):
                 threshold=(self.warning, self.serious, self.critical)[severity - 1],
                 layer=least,
                 message=f"an element's gradient is {alive[least]:.1g} in {least} but {alive[most]:.1g} in {most}, "
-                f"{ratio:.1g} of it",
+                + (f"{ratio:.1g} of it" if ratio else "so small that its square is 0 in float32"),
                 cause=_cause(layers, least, most),
                 remedy=f"initialise the layers from {least} on for their activation, add residual connections or a "
                 "normalisation between them, or use ReLU-like activations",

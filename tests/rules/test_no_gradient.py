@@ -209,12 +209,19 @@ def test_names_the_dead_layer_behind() -> None:
     assert "detach()" in judge(numbers(**CUT), lives={"fc2": alive})[0].remedy
 
 
-def test_tells_a_gradient_that_has_vanished_from_one_that_is_cut_off() -> None:
-    (verdict,) = judge(numbers(fc1_weight=1e-8, fc1_bias=1e-8), numbers(**CUT))
-    assert verdict.message == "fc1.{weight, bias} gets a gradient but has not moved"
-    assert "its gradient is 1e-08 of the largest" in verdict.cause
-    (verdict,) = judge(numbers(**CUT, fc2_weight=1e-35), numbers(**CUT))
-    assert "vanishes on its way back: its norm is 1e-35" in verdict.cause
+def test_what_a_vanishing_gradient_does_not_move_is_one_warning() -> None:
+    layers = by_hand.chain(4)
+    norms = by_hand.numbers(**{f"fc{i + 1}.weight": norm for i, norm in enumerate([0.0, 0.0, 1e-9, 1.0])})
+    still = by_hand.numbers(**{f"fc{i + 1}.weight": change for i, change in enumerate([0.0, 0.0, 0.0, 0.1])})
+    facts = {"window": by_hand.window(), "past": [], "silent": {}, "lives": {}, "layers": layers}
+    parameters = by_hand.parameters(*layers)
+
+    def verdicts() -> list[Verdict]:
+        return list(NoGradient().judge(**facts, parameters=parameters, gradient_norm=norms, parameter_change=still))
+
+    assert [(v.layer, v.severity) for v in verdicts()] == [("fc1", Severity.WARNING), ("fc3", Severity.WARNING)]
+    norms["fc3.weight"] = torch.tensor(0.1)  # then fc1 and fc2 are cut off, and the rate of fc3 is 0
+    assert [(v.layer, v.severity) for v in verdicts()] == [(f"fc{i}", Severity.SERIOUS) for i in (1, 2, 3)]
 
 
 def test_what_nothing_is_routed_to_is_a_warning() -> None:

@@ -84,6 +84,11 @@ def test_the_first_layer_of_the_first_step() -> None:
     assert verdict.value == pytest.approx(0.5)
 
 
+def test_what_the_first_layer_writes_may_be_the_batch() -> None:
+    assert "the batch itself" in judge(measures({"fc1": 11.0, "fc2": 11.0}, loss=11.0)).cause
+    assert "batch" not in judge(measures({"fc2": 11.0}, loss=11.0)).cause
+
+
 @pytest.mark.parametrize(
     ("now", "place", "word"),
     [

@@ -107,6 +107,13 @@ def test_frozen_and_cut_off_layers_are_left_out() -> None:
     assert judge(0.0, 0.5, 1.0) is None
 
 
+def test_what_lies_before_the_faintest_has_vanished_altogether() -> None:
+    verdict = judge(0.0, 0.0, 1e-12, 1.0)
+    assert (verdict.layer, verdict.severity, verdict.value) == ("fc1", Severity.CRITICAL, 0.0)
+    assert judge(1e-12, 0.0, 0.0, 1.0).layer == "fc1"  # 0 behind it is another matter
+    assert judge(0.0, 1e-6, 1.0).layer == "fc2"  # cut off
+
+
 def test_tells_the_way_back_from_a_branch() -> None:
     assert "slopes of sigmoid" in judge(1e-6, 1.0).cause
     assert "branch" in judge(1.0, 1e-6).cause
