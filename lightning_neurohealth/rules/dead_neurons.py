@@ -106,7 +106,7 @@ class DeadNeurons(Bands, LayerRule):
         if dead.all() or not (learning or window.seen < self.patience):
             return min(max(band(settled), min(band(dead), Severity.WARNING)), most)
         held = life.born if held_off is None else life.born & held_off
-        worst = [band(settled & held), min(band(dead & held), Severity.WARNING)]
+        worst: list[int] = [band(settled & held), min(band(dead & held), Severity.WARNING)]
         worst.append(min(band(dead & ~held) - 1, Severity.WARNING))
         if learning:
             worst.append(band(settled & ~life.born) - 1)

@@ -88,9 +88,9 @@ class NoGradient(RunRule):
         dead = [name for name, life in lives.items() if bool(life.silent.all()) and int(life.windows.min()) > 0]
         dead += [name for name, steep in (slope or {}).items() if name not in dead and not bool(steep.any())]
         for fault, names in faults.items():
-            faint = _faint(names, layers, gradient_norm)
-            cut = [name for name in names if name.rpartition(".")[0] not in faint]
-            yield from self._verdicts(fault, cut, trainable, uncalled, window, dead)
+            faint = _faint(names, layers, gradient_norm) if fault != "no optimizer" else []
+            others = [name for name in names if name.rpartition(".")[0] not in faint]
+            yield from self._verdicts(fault, others, trainable, uncalled, window, dead)
             if faint:
                 yield _vanished(faint)
 
@@ -174,15 +174,18 @@ def _faint(names: list[str], layers: dict[str, Layer], gradient_norm: Mapping[st
 
     A gradient of 0 has vanished where that of a layer behind it has: squares under 1e-45 are 0 in float32.
     """
-    owners = {
-        layer.owner: float(gradient_norm[layer.weight]) for layer in layers.values() if layer.weight in gradient_norm
+    norms = {
+        layer.owner: float(gradient_norm[layer.weight])
+        for layer in layers.values()
+        if layer.owner is not None and layer.weight is not None and layer.weight in gradient_norm
     }
-    greatest = max(map(float, gradient_norm.values()), default=0.0)
-    faint = [owner for owner, norm in owners.items() if 0 < norm < VANISHED * greatest]
-    faintest = min(faint, key=owners.__getitem__, default=None)
-    behind = list(owners)[: list(owners).index(faintest)] if owners.get(faintest, 1.0) < UNDERFLOW * greatest else []
+    greatest, order = max(map(float, gradient_norm.values()), default=0.0), list(norms)
+    faint = {owner for owner, norm in norms.items() if 0 < norm < VANISHED * greatest}
+    faintest = min(faint, key=norms.__getitem__, default=None)
+    if faintest is not None and norms[faintest] < UNDERFLOW * greatest:
+        faint |= {owner for owner in order[: order.index(faintest)] if norms[owner] == 0}
     at_fault = {name.rpartition(".")[0] for name in names}
-    return [o for o in owners if o in at_fault and o is not None and (o in faint or (o in behind and not owners[o]))]
+    return [owner for owner in order if owner in faint & at_fault]
 
 
 def _vanished(faint: list[str]) -> Verdict:
