@@ -104,7 +104,7 @@ class Monitor:
 
     @classmethod
     def of(cls, model: nn.Module, settings: Settings, hook_root: bool = True) -> Monitor:
-        """A monitor from settings that were checked before; without a hook on the root where wrappers call that."""
+        """A monitor from settings that were checked before; the root is no layer where wrappers call it for others."""
         monitor = cls.__new__(cls)
         monitor._setup(model, settings, hook_root)
         return monitor

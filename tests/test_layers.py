@@ -258,6 +258,72 @@ def test_experts_count_the_rows_that_they_get() -> None:
     assert next(iter(report)) == "router"
 
 
+class Gated(nn.Module):
+    """An LSTM written by hand: all gates in one matrix, each a function of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates, self.head = nn.Linear(7, 12), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = torch.zeros(x.shape[1], 3)
+        for now in x:
+            write, forget, new, read = self.gates(torch.cat([now, h], 1)).chunk(4, 1)
+            c = torch.sigmoid(forget) * c + torch.sigmoid(write) * torch.tanh(new)
+            h = torch.sigmoid(read) * torch.tanh(c)
+        return self.head(h)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_gates_of_a_recurrence_written_by_hand(steps: int) -> None:
+    net, x = Gated(), torch.randn(2, 30, 4)
+    monitor, report = watch_step(net, x, steps=steps)
+    assert list(report) == [
+        *("gates", "sigmoid", "sigmoid#2", "tanh", "sigmoid#3", "tanh#2"),
+        *("gates#2", "sigmoid#4", "sigmoid#5", "tanh#3", "sigmoid#6", "tanh#4"),
+        "head",
+    ]
+    layers = monitor.finder.layers
+    assert {name for name, layer in layers.items() if layer.gate} == set(report) - {"gates", "gates#2", "head"}
+    assert {layers[name].neurons for name in layers if layers[name].gate} == {3}
+    forget = torch.sigmoid(net.gates(torch.cat([x[0], torch.zeros(30, 3)], 1))[:, 3:6])
+    torch.testing.assert_close(report["sigmoid"]["activation_mean"], forget.double().mean(0), rtol=1e-6, atol=1e-7)
+
+
+class Adapted(nn.Module):
+    """A frozen layer and a low-rank correction that begins at zero."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.a = base.requires_grad_(False), nn.Linear(base.in_features, 2, bias=False)
+        self.b = nn.Linear(2, base.out_features, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"x": self.base(batch["x"]) + self.b(self.a(batch["x"]))}
+
+
+class Adapters(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.second = Adapted(nn.Linear(4, 8)), nn.ReLU(), Adapted(nn.Linear(8, 3))
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.second({"x": self.act(self.first(batch)["x"])})["x"]
+
+
+def test_adapters_around_frozen_layers() -> None:
+    net, x = Adapters(), torch.randn(20, 4)
+    monitor, report = watch_step(net, {"x": x}, steps=2)
+    assert list(report) == ["first.base", "first.a", "first.b", "act", "second.base", "second.a", "second.b"]
+    assert "gradient_flow" not in report["first.base"]  # frozen, on data
+    assert all("gradient_flow" in report[name] for name in list(report)[1:])
+    assert outputs(monitor.finder.layers) == ["second.base", "second.b"]
+    torch.testing.assert_close(report["act"]["on_rate"], (net.first.base(x) > 0).double().mean(0))
+    assert (report["first.b"]["activation_std"] == 0).all()
+    assert report.coverage.parameters == 1
+
+
 class Graph(nn.Module):
     """Messages along edges, added up where they arrive."""
 
