@@ -89,7 +89,7 @@ def ablate(
                 losses.append(float(ablator.loss(batch)))
                 rows.append(rows_of(batch))
                 for name, wanted in groups.items():
-                    changes[name].append(ablator.losses(batch, name, wanted).cpu() - losses[-1])
+                    changes[name].append(ablator.changes(batch, name, wanted, losses[-1]))
                     bar.advance(shown, len(wanted))
             seconds = time.perf_counter() - started
     layers_found = {

@@ -19,6 +19,10 @@ AGREE = 1e-4
 """Relative difference up to which a batched ablation counts as the single one: single precision over many sums."""
 
 
+ROUNDING = 4
+"""Units in the last place of the loss by which copies in one forward may differ from one alone."""
+
+
 class CopiesDisagreeError(RuntimeError):
     """Copies of a batch behind one another are not what the model takes for rows of one batch."""
 
@@ -54,12 +58,14 @@ class Ablator:
 
     Attributes:
         forwards: How many forwards it has run.
+        resolution: Least relative change that numbers of the loss's kind can show.
     """
 
     def __init__(self, model: nn.Module, task: Task, taps: Silencer, together: int) -> None:
         self.model, self.task, self.taps = model, task, taps
         self.together = together if task.by_output else 1
         self.forwards = 0
+        self.resolution = 0.0
         self._batchable: dict[str, bool] = {}
 
     def loss(self, batch: Any, layer: str | None = None, group: Group = ()) -> Tensor:
@@ -67,7 +73,14 @@ class Ablator:
         self.taps.layer, self.taps.groups = layer, [group]
         self.forwards += 1
         with armed(self.taps):
-            return self.task(self.model, batch).double()
+            found = self.task(self.model, batch)
+        self.resolution = ROUNDING * torch.finfo(found.dtype).eps
+        return found.double()
+
+    def changes(self, batch: Any, layer: str, groups: Sequence[Group], whole: float) -> Tensor:
+        """Those losses minus ``whole``, the loss with nothing silenced; 0 where no more than rounding is between."""
+        change = self.losses(batch, layer, groups).cpu() - whole
+        return torch.where(change.abs() <= self.resolution * abs(whole), 0.0, change)
 
     def losses(self, batch: Any, layer: str, groups: Sequence[Group]) -> Tensor:
         """The losses of ``batch`` with each of ``groups`` silenced, ``[groups]``; as many at once as go."""
