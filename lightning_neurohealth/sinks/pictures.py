@@ -54,7 +54,7 @@ def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
     figure.text(0.1 / WIDTH, 1 - 0.22 / height, f"{measure}, mean over neurons{some}", fontsize=FONT)
     axes.set_facecolor("lightgrey")  # shows where a value is missing or NaN
     axes.set_yticks(range(len(labels)), labels, fontsize=FONT, parse_math=False)
-    left = 0.2 + max(label.get_window_extent().width for label in axes.get_yticklabels()) / figure.dpi
+    left = 0.3 + max(label.get_window_extent().width for label in axes.get_yticklabels()) / figure.dpi
     axes.set_position(area(left, WIDTH - left - RIGHT))
     if names:
         values = [[_mean(report, name, measure) for report in reports] for name in names]

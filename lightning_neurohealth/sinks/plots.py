@@ -60,7 +60,8 @@ def _layers(ax: Axes, history: History, measure: str) -> None:
             columns, rows = zip(*sick, strict=True)
             ax.scatter(columns, rows, marker=mark, color="white", edgecolors="black", s=28, label=severity.name)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize="small", frameon=False)
+        ax.set_title(ax.get_title(loc="left"), loc="left", pad=22)  # room for the legend below it
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=3, fontsize="small", frameon=False)
 
 
 def _neurons(ax: Axes, history: History, measure: str, layer: str) -> None:
