@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 RUN := .venv/bin/python -m
 PIP := $(RUN) pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo truth catalogue pictures docs test lint format types clean
+.PHONY: help demo bench truth catalogue pictures docs test lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -17,6 +17,9 @@ demo: $(INSTALLED)  ## train a small network and show what is found in it
 
 truth: $(INSTALLED)  ## judge the rules by trainings whose truth is known
 	@$(RUN) benchmarks.truth $(ARGS)
+
+bench: $(INSTALLED)  ## time watched trainings beside bare ones
+	@$(RUN) benchmarks.overhead $(ARGS)
 
 catalogue: $(INSTALLED)  ## write docs/catalogue.md, the page of every measure and rule
 	@$(RUN) lightning_neurohealth catalogue > docs/catalogue.md

@@ -71,7 +71,7 @@ class Merger:
             book = self.shelf.of(subject)
             known = self._twins.get(subject) if keep else None
             if known is None:
-                known = {signal: [type(s)(subject) for s in statistics] for signal, statistics in book.items()}
+                known = {signal: [s.twin() for s in statistics] for signal, statistics in book.items()}
                 if keep:
                     self._twins[subject] = known
             for signal, statistics in book.items():
@@ -135,7 +135,8 @@ def _pack(tensors: list[Tensor], along: list[float]) -> Tensor:
 
 
 def _unpack(packed: Tensor, start: int, entries: list[Entry], into: dict[Statistic, States]) -> int:
-    for statistic, name, tensor in entries:
-        into.setdefault(statistic, {})[name] = packed[start : start + tensor.numel()].view(tensor.shape)
-        start += tensor.numel()
-    return start
+    sizes = [tensor.numel() for _, _, tensor in entries]
+    parts = packed[start : start + sum(sizes)].split(sizes)
+    for (statistic, name, tensor), part in zip(entries, parts, strict=True):
+        into.setdefault(statistic, {})[name] = part if tensor.dim() == 1 else part.view(tensor.shape)
+    return start + sum(sizes)

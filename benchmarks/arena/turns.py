@@ -72,8 +72,17 @@ class Player:
     steps: int = 1
 
 
-def race(contender: Contender, players: dict[str, Player], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Seconds a step of each round, for each player; in each round every player has one turn, in the same order."""
+def race(
+    contender: Contender,
+    players: dict[str, Player],
+    rounds: int,
+    warm_up: int = 3,
+    after: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds a step of each round, for each player; in each round every player has one turn, in the same order.
+
+    ``after`` is called after each turn.
+    """
     referee = greenlet.getcurrent()
     running = {name: greenlet(partial(_train, contender, player, referee)) for name, player in players.items()}
     for training in running.values():
@@ -82,6 +91,8 @@ def race(contender: Contender, players: dict[str, Player], rounds: int, warm_up:
     for round_ in range(warm_up + rounds):
         for name, training in running.items():
             taken = training.switch()
+            if after is not None:
+                after()
             if round_ >= warm_up:
                 seconds[name].append(taken)
     for training in running.values():

@@ -1,0 +1,57 @@
+"""What the end of a window costs, by the number of layers."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from unittest.mock import patch
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from lightning_neurohealth import Monitor, merging
+
+WIDTH = 32
+
+
+def closing_table(sizes: tuple[int, ...] = (10, 100, 1000)) -> Table:
+    """Seconds, and what several ranks would send: collectives and bytes."""
+    table = Table(title=f"Closing a window, layers of {WIDTH} neurons, standard", title_justify="left")
+    for column in ("layers", "seconds", "collectives", "bytes"):
+        table.add_column(column, justify="right")
+    for size in sizes:
+        seconds, sent = close(size)
+        table.add_row(f"{size:,}", f"{seconds:.2f}", str(len(sent)), f"{sum(sent):,}")
+    return table
+
+
+def close(layers: int) -> tuple[float, list[int]]:
+    """Of a window of two measured steps that is not the first one."""
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.LayerNorm(WIDTH)) for _ in range(layers)]
+    model = nn.Sequential(*blocks)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4)
+    monitor = Monitor(model, every_n_steps=1, window="epoch")
+    sent: list[int] = []
+
+    def packed(tensors: list[Tensor], along: list[float]) -> Tensor:
+        vector = pack(tensors, along)
+        sent.append(vector.nbytes)
+        return vector
+
+    pack = merging._pack
+    for _ in range(2):
+        for _ in range(2):
+            optimizer.zero_grad()
+            with monitor:
+                loss = model(torch.randn(8, WIDTH)).square().mean()
+                loss.backward()
+                monitor.record_loss(loss)
+            optimizer.step()
+        sent.clear()
+        with patch.object(merging, "_pack", packed):
+            begun = perf_counter()
+            monitor.close()
+            seconds = perf_counter() - begun
+    monitor.remove()
+    return seconds, sent
