@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_neurohealth.findings import CriticalFindingError, Severity
+from lightning_neurohealth.hosts import Callback, is_tqdm
 from lightning_neurohealth.interventions import Fitness, Preflight, check_initialization, fitness
 from lightning_neurohealth.monitor import Monitor
 from lightning_neurohealth.report import Report
@@ -201,7 +201,7 @@ class NeuronHealth(Callback):
     ) -> None:
         self._stepped.add(id(optimizer))
         if self._monitor is not None and self._monitor.measuring:
-            if _overflowed(trainer, pl_module):
+            if _may_overflow(trainer) and not self._monitor.parameters.gradients_are_finite():
                 self._monitor.skip_gradients()
             several = len(trainer.optimizers) > 1
             fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # it takes the loss scale off by itself
@@ -343,7 +343,8 @@ class NeuronHealth(Callback):
         folder = trainer.log_dir  # on every rank: Lightning broadcasts it
         if not trainer.is_global_zero:
             return
-        ours = None if not folder or "://" in folder else Path(folder) / "neurohealth"
+        for_real = not (trainer.fast_dev_run or trainer.barebones)
+        ours = Path(folder) / "neurohealth" if folder and "://" not in folder and for_real else None
         place = Place(ours, tuple(trainer.loggers), _echo(trainer), self.log_level)
         for sink in self.sinks:
             self._open_sinks.append(sink)
@@ -399,27 +400,25 @@ def _learning_rate(trainer: Trainer) -> float:
 
 def _is_last_epoch(trainer: Trainer) -> bool:
     epochs = trainer.max_epochs
-    return trainer.should_stop or (epochs is not None and epochs != -1 and trainer.current_epoch + 1 >= epochs)
+    stops = trainer.should_stop and trainer.fit_loop._can_stop_early  # which min_epochs and min_steps may forbid
+    return stops or (epochs is not None and epochs != -1 and trainer.current_epoch + 1 >= epochs)
 
 
 def _steps_are_over(trainer: Trainer) -> bool:
     return trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
 
 
-def _overflowed(trainer: Trainer, pl_module: LightningModule) -> bool:
-    """True if a GradScaler will skip this step; it looks at the gradients and waits for the device itself."""
+def _may_overflow(trainer: Trainer) -> bool:
+    """True if a GradScaler skips steps that overflow; it looks at the gradients and waits for the device itself."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None or not scaler.is_enabled():
-        return False
-    gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-    return bool(gradients) and not bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
+    return scaler is not None and bool(scaler.is_enabled())
 
 
 def _echo(trainer: Trainer) -> Callable[[Any], None]:
     bar = trainer.progress_bar_callback
 
     def echo(text: Any) -> None:
-        if isinstance(bar, TQDMProgressBar):
+        if is_tqdm(bar):
             tqdm.write(str(text))  # its own print says nothing while no bar is open
         elif bar is not None and getattr(bar, "is_enabled", True):
             bar.print(text)

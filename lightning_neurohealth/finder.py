@@ -40,7 +40,8 @@ from lightning_neurohealth.origins import (
     tensors_in,
 )
 from lightning_neurohealth.patterns import Patterns
-from lightning_neurohealth.weights import Applied, applied_weight, know_weight
+from lightning_neurohealth.sharding import Part, piece
+from lightning_neurohealth.weights import Applied, applied_weight, know_weight, shared_neurons
 
 PATIENCE = 100
 """Measured steps that are traced for the sake of calls that do not come again."""
@@ -92,6 +93,7 @@ class LayerFinder:
         self._inputs: dict[str, tuple[str | None, bool]] = {}
         self._carried: dict[str, frozenset[str]] = {}
         self._applied: dict[str, Applied] = {}
+        self._parts: dict[str, Part] = {}
         self._order = 0
 
     def begin_step(self) -> None:
@@ -169,7 +171,11 @@ class LayerFinder:
         call = self.numbered(name)
         if not self.tracing:
             return self._known(call)
-        layer = self._produce(call, name, neuron_axis(module, out), inputs, out, own_function(module))
+        axis = neuron_axis(module, out)
+        part = shared_neurons(module, piece(out).shape[axis])
+        if part is not None:
+            self._parts[call] = part
+        layer = self._produce(call, name, axis, inputs, out, own_function(module))
         for other in others:
             self._origins.note(other, Origin(sources=frozenset({call}), carried=frozenset({call})))
         return layer
@@ -294,9 +300,7 @@ class LayerFinder:
         if known is not None and known.activation is not None and function.linear:
             return None
         activation = None if function.linear else function.name
-        layer = self._register(
-            Layer(call, out.shape[axis], stored_axis(axis, out.dim()), out.device, function, activation), owner
-        )
+        layer = self._register(self._layer(call, call, axis, out, function, activation), owner)
         self._sites[call] = layer
         return layer
 
@@ -317,12 +321,21 @@ class LayerFinder:
             self._replaced[owner] = taken
             del self.layers[owner]
             self._sites[owner] = None
-        layer = Layer(owner or call, z.shape[axis], stored_axis(axis, z.dim()), z.device, function, activation)
+        layer = self._layer(owner or call, owner, axis, z, function, activation)
         layer.order = origin.order if owner else self._order
         layer.normalized = owner is not None and origin.normalized
         path = owner.split("#")[0] if owner else None
         path = "" if path == ROOT and path not in self.modules else path
         return self._register(layer, path if path is None else self._homes.get(path, path))
+
+    def _layer(
+        self, name: str, producer: str | None, axis: int, x: Tensor, function: Activation, activation: str | None
+    ) -> Layer:
+        part, neurons = self._parts.get(producer or ""), piece(x).shape[axis]
+        if part is not None and part.width != neurons:
+            part = None
+        neurons = neurons if part is None else part.of
+        return Layer(name, neurons, stored_axis(axis, x.dim()), x.device, function, activation, part=part)
 
     def _register(self, layer: Layer, owner: str | None) -> Layer | None:
         if not self.patterns.wanted(layer.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torch.nn.parameter import is_lazy
 from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.roster import identity
+from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
 from lightning_neurohealth.weights import computed_weight
 
 REACH = 3.0
@@ -33,8 +36,10 @@ class LayerWeights:
         self._index = {name: i for i, name in enumerate(parameters.names)}
 
     def layers(self) -> list[Layer]:
-        """All layers whose weights this rank has."""
-        return [*self.finder.ordered(), *self.strangers()]
+        """All layers whose weights this rank has, each once."""
+        own = self.finder.ordered()
+        known = {identity(layer) for layer in own}  # a layer whose rows another rank counts is a stranger here too
+        return [*own, *(layer for layer in self.strangers() if identity(layer) not in known)]
 
     def trained(self) -> dict[Layer, tuple[Tensor, int]]:
         """The parameter that each layer trains, and the axis along which its neurons lie."""
@@ -44,24 +49,45 @@ class LayerWeights:
             weight = None if index is None else self.parameters.tensors[index]
             if weight is None or is_lazy(weight):
                 continue
-            if layer.weight_axis is not None and weight.is_floating_point():
-                found[layer] = (weight, layer.weight_axis)
+            axis = layer.weight_axis
+            # FSDP1 and DeepSpeed leave a flat piece of it, or nothing, between two steps
+            whole = axis is not None and axis < weight.dim() and weight.shape[axis] == layer.neurons
+            if axis is not None and whole and weight.is_floating_point():
+                found[layer] = (weight, axis)
         return found
 
-    def by_neuron(self) -> dict[Layer, Tensor]:
-        """What each layer multiplies with, as ``[1, neurons, fan-in]``."""
-        return {layer: by_neuron(weight, axis) for layer, (weight, axis) in self._applied().items()}
+    def by_neuron(self) -> dict[Layer, tuple[Tensor, Part | None]]:
+        """What each layer multiplies with, as ``[1, neurons, fan-in]``, and which neurons those are."""
+        return {
+            layer: (by_neuron(weight, axis), self.part(weight, axis))
+            for layer, (weight, axis) in self._applied().items()
+        }
 
-    def outgoing_norms(self) -> dict[Layer, Tensor]:
-        """L2 norm of all weights by which other layers read a neuron directly, ``[neurons]``."""
-        norms: dict[Layer, Tensor] = {}
+    def outgoing_norms(self) -> dict[Layer, tuple[Tensor, Part | None]]:
+        """L2 norm of all weights by which other layers read a neuron directly, and which neurons those are."""
+        norms: dict[Layer, tuple[Tensor, Part | None]] = {}
         known = {layer.name: layer for layer in self.layers()}
         for reader, (weight, axis) in self._applied().items():
             layer = known.get(reader.before or "")
-            if layer is not None and layer.neurons % weight.shape[1 - axis] == 0:
-                found = by_input(weight, 1 - axis, layer.neurons).double().norm(dim=1)
-                norms[layer] = torch.hypot(norms[layer], found) if layer in norms else found
+            inputs = weight.shape[1 - axis]
+            if layer is None or layer.neurons % inputs or (is_split(weight) and layer.neurons != inputs):
+                continue  # groups of a split convolution lie across the pieces
+            here = layer.neurons * piece(weight).shape[1 - axis] // inputs
+            found = by_input(piece(weight), 1 - axis, here).double().norm(dim=1)
+            if layer in norms:
+                found = torch.hypot(norms[layer][0], found)
+            norms[layer] = found, self.part(weight, 1 - axis, whole=True)
         return norms
+
+    def part(self, weight: Tensor, axis: int, whole: bool = False) -> Part | None:
+        """Which neurons along ``axis`` this rank has, ``None`` for all.
+
+        With ``whole``, of a number that each rank has from its piece of a neuron's weights, one counts as a row.
+        """
+        if not is_split(weight):
+            return None
+        part = part_of(weight, axis) or Part(slice(0, weight.shape[axis]), weight.shape[axis])
+        return replace(part, counts=leads(weight)) if whole else part
 
     def bias(self, layer: Layer) -> Tensor | None:
         """The bias that belongs to the layer's weight: the owner's, if its weight is called so."""
@@ -82,7 +108,7 @@ class LayerWeights:
         """f'(z) of an activation with parameters of its own, ``[1, neurons, places]``."""
         module = self.finder.modules.get(layer.activation or "")
         parameter = None if module is None else next(module.parameters(recurse=False), None)
-        if parameter is None or is_lazy(parameter):
+        if parameter is None or is_lazy(parameter) or is_split(parameter):
             return None
         z = torch.linspace(-REACH, REACH, PLACES, device=parameter.device).expand(1, layer.neurons, PLACES)
         with torch.no_grad():
@@ -91,7 +117,7 @@ class LayerWeights:
     def mixture_entropy(self, layer: Layer) -> Tensor | None:
         """Entropy in bits of the shares of the layer's mixture of activations, a scalar."""
         weights = getattr(self.finder.modules.get(layer.activation or ""), "weights", None)
-        if layer.function.name != "adaptive" or not isinstance(weights, nn.Parameter):
+        if layer.function.name != "adaptive" or not isinstance(weights, nn.Parameter) or is_split(weights):
             return None
         logs = weights.detach().double().log_softmax(0)
         return -(logs.exp() * logs).sum() / math.log(2)
@@ -106,17 +132,22 @@ class LayerWeights:
         found: dict[Layer, tuple[Tensor, int]] = {}
         for layer, (parameter, axis) in self.trained().items():
             module = self.finder.modules.get(layer.owner or "")
+            if module is not None and is_split(parameter) and "weight" not in module._parameters:
+                continue  # to compute it would take what other ranks have
             computed = None if module is None else computed_weight(module)
             found[layer] = (parameter.detach() if computed is None else computed, axis)
         return found
 
 
 def by_neuron(weight: Tensor, axis: int) -> Tensor:
-    """A weight, or its gradient, as ``[1, neurons, fan-in]``."""
-    return weight.movedim(axis, 0).reshape(1, weight.shape[axis], -1)
+    """A weight, or its gradient, as ``[1, neurons, fan-in]``; of one that is split, the piece here."""
+    held = piece(weight).movedim(axis, 0)
+    return held.reshape(1, len(held), math.prod(held.shape[1:]))
 
 
 def by_input(weight: Tensor, axis: int, inputs: int) -> Tensor:
     """A weight as ``[inputs, fan-out]``; those of a convolution in groups are read by the neurons of their group."""
-    grouped = weight.reshape(inputs // weight.shape[axis], -1, *weight.shape[1:]) if axis else weight.unsqueeze(0)
-    return grouped.movedim(axis + 1, 1).reshape(inputs, -1)
+    groups = inputs // weight.shape[axis] if axis and inputs else 1
+    grouped = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
+    moved = grouped.movedim(axis + 1, 1).flatten(0, 1)
+    return moved.reshape(inputs, math.prod(moved.shape[1:]))

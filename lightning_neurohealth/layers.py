@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import IDENTITY, Activation
+from lightning_neurohealth.sharding import Part
 
-WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
+WRAPPERS = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)(?:\.|$)"
+)
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 COLLECTIONS = (nn.ParameterList, nn.ParameterDict)
@@ -65,6 +68,7 @@ class Layer:
         sources: Layers whose outputs it reads, sums of them included, with no norm in between: its scale follows from
             theirs.
         superseded: True once an activation was found behind what first looked like a linear layer.
+        part: Which of the neurons this rank has, where ranks share them (tensor parallelism); ``None`` for all.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Layer:
     normalized: bool = False
     sources: frozenset[str] = frozenset()
     superseded: bool = False
+    part: Part | None = None
 
 
 def merged_order(sequences: Iterable[Sequence[str]]) -> list[str]:

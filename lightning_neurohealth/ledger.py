@@ -11,8 +11,10 @@ from torch import Tensor
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.merging import Merged, Merger
+from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.spreading import spread
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
@@ -45,6 +47,7 @@ class Ledger(Shelf):
     Attributes:
         step: Number of the current step, for statistics that remember when.
         first_owed: True until what was kept of the first measured step has been merged.
+        apart: Statistics that compare neurons and have met a layer whose neurons are on several ranks.
         sums: The numbers that were given to the last ``merged``, each summed over ranks.
     """
 
@@ -54,6 +57,7 @@ class Ledger(Shelf):
         self.step = 0
         self.first_owed = True
         self.sums: list[float] = []
+        self.apart: set[type[Statistic]] = set()
         self._pending: list[Pending] = []
         self._waiting: list[tuple[Tensor, int, int]] = []
         self._waiting_for: list[Statistic] = []
@@ -61,14 +65,30 @@ class Ledger(Shelf):
         self._tally = Tally()
         self._merger = Merger(self)
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
-        """Reduce the rows of ``x``, shape ``[outer, neurons, inner]``; a batch without rows adds nothing."""
+    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
+        """Reduce the rows of ``x``, shape ``[outer, neurons, inner]``; a batch without rows adds nothing.
+
+        With ``part``, those are neurons of a layer that is split over ranks.
+        """
+        if part is not None:
+            self._take_part(subject, signal, x, part)
+            return
         if not x.numel():
             return
         rows = Rows(x, signal is Signal.ACTIVATION and isinstance(subject, Layer) and subject.function.is_nonnegative)
         statistics = self.open(subject, signal.subject).get(signal, [])
         for statistic, partials in zip(statistics, self._fusion.partials(statistics, rows, self.step), strict=True):
             self._pending.append((subject, statistic, partials, signal))
+
+    def _take_part(self, subject: Subject, signal: Signal, x: Tensor, part: Part) -> None:
+        book = self.open(subject, signal.subject)  # on ranks without a neuron too: all pack the same
+        if x.shape[0] * x.shape[2]:
+            for statistic in book.get(signal, ()):
+                if statistic.together:
+                    self.apart.add(type(statistic))
+                else:
+                    partials = spread(statistic, statistic.partials(x, self.step), part)
+                    self._pending.append((subject, statistic, partials, signal))
 
     def record(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Take the one number ``x`` at once, whatever becomes of the step."""

@@ -30,6 +30,7 @@ from lightning_neurohealth.progress import Progress
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings
+from lightning_neurohealth.sharding import Part, repeats_rows
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics import Subject
 from lightning_neurohealth.statistics.series import Series
@@ -39,7 +40,11 @@ from lightning_neurohealth.window import Window
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
+OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
 HALVES = (torch.float16, torch.bfloat16)
+PIECE = "the run broke off, and its neurons lie on several ranks"
+HIDDEN = "the engine that updates the parameters keeps their gradients to itself"
+APART = "it compares all neurons of a layer, and is not measured of layers whose neurons lie on several ranks"
 NO_ROWS = "has seen no rows"
 ALONE = "the run broke off: what other ranks have seen since the last report is missing"
 
@@ -117,6 +122,7 @@ class Monitor:
         self.budget = Budget(settings.max_overhead, settings.every_n_steps)
         self.parameters = Parameters(model)
         self.run = Run(self.parameters.device)
+        self.repeats = repeats_rows(model)
         self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
         check_watchable(model, self.finder)
         self.begin_ledger()
@@ -187,12 +193,10 @@ class Monitor:
         self.budget.end(measuring)
 
     def _take_step(self, stepped: bool) -> None:
-        if not self.parameter_taps.read:
-            self._read_gradients()
-        self.ledger.fade()
+        self.parameter_taps.end_step(stepped, self._overflow, self._read_gradients)
         if self._overflow:
-            self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT})
-        self.parameter_taps.end_step(stepped, self._overflow)
+            self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT})
+        self.ledger.fade()
         self.ledger.commit(later=True)
         if not self._first_kept:
             self.ledger.settle()
@@ -224,14 +228,18 @@ class Monitor:
         """The optimizer will skip this step for overflow: its gradients are no gradients."""
         self._overflow = True
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
-        """Receives the taps."""
+    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
+        """Receives the taps; ``part`` says which neurons ``x`` has, where it has not all."""
+        if isinstance(subject, Layer) and signal in OF_ROWS:
+            part = subject.part
+            if part is None and self.repeats:
+                return
         if signal in FLOWS and self.settings.max_rows is not None:
             most = None if self.settings.max_rows == "auto" else self.settings.max_rows
             x = thin(x, most, self.steps // self.budget.every)
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
-        self.ledger.take(subject, signal, x)
+        self.ledger.take(subject, signal, x, *([] if part is None else [part]))
 
     def wants(self, signal: Signal) -> bool:
         """False where no measure needs the signal."""
@@ -291,7 +299,7 @@ class Monitor:
             return self._close(epoch, step, learning_rate, last, alone)
 
     def _close(self, epoch: int, step: int | None, learning_rate: float, last: bool, alone: bool) -> Report:
-        self._guarded(self._read_parameters)
+        self._guarded(self._read_parameters, alone)
         self.ledger.open(self.parameters, "parameters")  # on a rank that failed early too
         every, note = self.budget.every, note_of(self.finder, self.taps.called, self.failure)
         twins, initial = self.ledger.merged(note, self.budget.sums(), alone)
@@ -311,6 +319,8 @@ class Monitor:
         )
         known = sorted((s for s in twins if isinstance(s, Layer)), key=lambda layer: layer.order)
         without_rows = {layer.name: NO_ROWS for layer in known if saw_nothing(twins[layer])}
+        if alone and ranks.world_size() > 1:
+            without_rows |= {layer.name: PIECE for layer in self.finder.ordered() if layer.part is not None}
         layers = {layer.name: layer for layer in known if layer.name not in without_rows}
         numbers = self._measure(twins, layers)
         if "train_loss" in numbers.run:
@@ -318,7 +328,12 @@ class Monitor:
         if initial is not None:
             self.initial = self._measure(initial, layers)
         silent = silent_everywhere(self.ledger.notes, known)
-        missing = {**self._failed_measures, **({"*": ALONE} if alone and ranks.world_size() > 1 else {})}
+        missing = {**self._failed_measures, **self._not_compared()}
+        read = any("gradient_norm" in measures for measures in numbers.parameters.values())
+        if self.parameters.gradients_are_hidden and not read:
+            missing["gradient_norm"] = HIDDEN
+        if alone and ranks.world_size() > 1:
+            missing["*"] = ALONE
         findings, recovered = self.diagnosis.judge(window, numbers, self.initial, layers, self.parameters, silent)
         report = Report.from_window(
             window,
@@ -349,7 +364,7 @@ class Monitor:
             ended: True if a window has just closed and nothing came since; then nobody waits for others.
         """
         if not self._measuring:
-            self._guarded(self._settle)
+            self._guarded(self._settle, alone)
         note = note_of(self.finder, self.taps.called, self.failure)
         if ended and not alone and ranks.world_size() > 1:
             return restart.state_of(self, self.ledger.at_start())
@@ -363,7 +378,9 @@ class Monitor:
         """
         restart.restore(self, state)
 
-    def _settle(self) -> None:
+    def _settle(self, alone: bool) -> None:
+        if alone:
+            self.parameter_taps.forget_update()
         self.parameter_taps.after_update()
         self.ledger.commit()
 
@@ -374,9 +391,9 @@ class Monitor:
 
     # How
 
-    def _read_parameters(self) -> None:
+    def _read_parameters(self, alone: bool) -> None:
         self.ledger.clear_snapshots()
-        self.parameter_taps.at_close()
+        self.parameter_taps.at_close(alone)
         self.ledger.commit()
 
     def _measure(self, books: Mapping[Subject, Book], layers: dict[str, Layer]) -> Numbers:
@@ -384,6 +401,10 @@ class Monitor:
         numbers = measure_all(self.settings.chosen_measures.values(), books, known, self.parameters, self.run)
         self._failed_measures.update(numbers.failed)
         return numbers
+
+    def _not_compared(self) -> dict[str, str]:
+        measures = self.settings.chosen_measures.items()
+        return {name: APART for name, measure in measures if self.ledger.apart & set(measure.needs.values())}
 
     def _strangers(self) -> list[Layer]:
         return self.ledger.strangers()

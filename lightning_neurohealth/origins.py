@@ -31,7 +31,10 @@ JOINS = {"cat", "concat", "concatenate", "stack", "hstack", "vstack"}
 """Functions that put tensors side by side."""
 MOVERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"}
 """Functions that move axes."""
-KEEPERS = {"flatten", "view", "reshape", "permute", "transpose", "movedim", "dropout", "contiguous", "mean", "cat"}
+KEEPERS = {
+    *("flatten", "view", "view_as", "reshape", "permute", "transpose", "movedim"),
+    *("dropout", "contiguous", "mean", "cat"),
+}
 """Functions that keep numbers that are ≥ 0 so."""
 
 
@@ -78,6 +81,8 @@ class Origins:
     def of(self, tensor: Tensor) -> Origin:
         """The origin of ``tensor``; ``NOWHERE`` for one that no layer feeds."""
         found: Origin = self._known.get(tensor, NOWHERE)
+        if found is NOWHERE and hasattr(tensor, "placements"):  # of a DTensor, what this rank holds
+            found = self._known.get(tensor._local_tensor, NOWHERE)  # type: ignore[attr-defined]
         return found
 
     def note(self, tensor: Tensor, origin: Origin) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -10,6 +12,7 @@ from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Receiver
 
@@ -35,7 +38,7 @@ class ParameterTaps:
         self._norms: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
         self._just_seen: Tensor | None = None
-        self._weights_before: dict[Layer, Tensor] = {}
+        self._weights_before: dict[Layer, tuple[Tensor, Part | None]] = {}
         self._versions: list[int] = []
         if Signal.PARAMETER_CHANGE in wanted:
             parameters.changes()
@@ -72,64 +75,94 @@ class ParameterTaps:
                 continue
             gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
             if Signal.WEIGHT_GRADIENT in self.wanted:
-                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, gradient)
+                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, gradient, self.weights.part(weight, axis))
             if Signal.NEURON_GRADIENT in self.wanted:
                 norms = gradient.double().norm(dim=2)
                 bias = self.weights.bias(layer)
-                if bias is not None and bias.grad is not None:
+                # a bias counts once where several ranks have a piece of a neuron's weights
+                if bias is not None and bias.grad is not None and (is_split(bias) or leads(weight)):
                     norms = torch.hypot(norms, _unscaled(bias.grad.double(), self.scale).reshape(1, -1))
-                self.receiver.take(layer, Signal.NEURON_GRADIENT, norms.unsqueeze(-1))
+                part = self.weights.part(weight, axis, whole=True)
+                self.receiver.take(layer, Signal.NEURON_GRADIENT, norms.unsqueeze(-1), part)
 
-    def end_step(self, stepped: bool, overflow: bool = False) -> None:
-        """The step is over; ``stepped`` if the optimizer has run, ``overflow`` if it has skipped the step."""
+    def end_step(self, stepped: bool, overflow: bool, read: Callable[[], None]) -> None:
+        """The step is over; of parameters that are split, all ranks bring their pieces together.
+
+        Args:
+            stepped: True if the optimizer has run.
+            overflow: True if it has skipped the step.
+            read: Reads the gradients, where nobody has.
+        """
+        before = None  # alike on all ranks, whatever fails on one
+        if stepped or overflow:
+            before, self._before = self._before, None
+        updated = before is not None and not overflow
+
+        def norms() -> Tensor:
+            if not self.read:
+                read()
+            found = torch.stack(list(self._norms.values())).amax(0, keepdim=True)
+            return found if before is None or overflow else torch.cat([found, self._update_norms(before)])
+
+        joined = self.parameters.joined(norms, 3 if updated else 1)
+        self._norms.clear()
         if overflow:
-            self._norms.clear()
-            self._before, self._weights_before = None, {}
+            self.forget_update()
             return
-        norms = torch.stack(list(self._norms.values())).amax(0)
+        if not self.parameters.gradients_are_hidden:
+            self._take_gradients(joined[0])
+        if updated:
+            self._take_ratios(*joined[1:])
+        if stepped:
+            self.after_update()
+
+    def _take_gradients(self, norms: Tensor) -> None:
         self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
         self.receiver.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))
         if Signal.GRADIENT_SAMPLE in self.wanted:
-            self.receiver.take(
-                self.parameters, Signal.GRADIENT_SAMPLE, self.parameters.gradient_samples().view(1, -1, 1)
-            )
-        self._norms.clear()
-        if stepped:
-            self.after_update()
+            samples, part = self.parameters.gradient_samples().view(1, -1, 1), self.parameters.samples_here
+            self.receiver.take(self.parameters, Signal.GRADIENT_SAMPLE, samples, part)
 
     def after_update(self) -> None:
         """Deliver what the last measured step has changed."""
         before, self._before = self._before, None
-        after = None if before is None else self.parameters.samples()
-        if before is not None and after is not None and before.shape == after.shape:  # lazy ones have come to life
-            self._just_seen = after
-            ratios = self.parameters.update_ratios(before, after)
-            self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
+        if before is not None:
+            self._take_ratios(*self.parameters.joined(lambda: self._update_norms(before), 2))
         weights, self._weights_before = self._weights_before, {}
         if weights:
             now = self.weights.by_neuron()
-            for layer, weight in weights.items():
+            for layer, (weight, part) in weights.items():
                 if layer in now:
-                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, now[layer] - weight)
+                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, now[layer][0] - weight, part)
 
-    def at_close(self) -> None:
-        """Deliver the parameters as they are now."""
-        for signal, norms in (
-            (Signal.PARAMETER, self.parameters.norms),
-            (Signal.PARAMETER_CHANGE, self.parameters.changes),
-        ):
-            if signal in self.wanted:
-                self.receiver.take(self.parameters, signal, norms().view(1, -1, 1))
+    def forget_update(self) -> None:
+        """What the last measured step has changed will not be known."""
+        self._before, self._weights_before = None, {}
+
+    def at_close(self, alone: bool = False) -> None:
+        """Deliver the parameters as they are now; with ``alone``, of split ones only the norms of the pieces here."""
+        parameters, wanted = self.parameters, Signal.PARAMETER_CHANGE in self.wanted
+
+        def norms() -> Tensor:
+            return torch.stack([parameters.norms(), *([parameters.changes()] if wanted else [])])
+
+        alone = alone and parameters.pieces.any
+        joined = norms() if alone else parameters.joined(norms, 1 + wanted)
+        self.receiver.take(parameters, Signal.PARAMETER, joined[0].view(1, -1, 1))
+        if alone:
+            return
+        if wanted:
+            self.receiver.take(parameters, Signal.PARAMETER_CHANGE, joined[1].view(1, -1, 1))
         self.weights_now()
 
     def weights_now(self) -> None:
         """Deliver weights, biases and learned activation parameters as they are now."""
         if Signal.WEIGHT in self.wanted:
-            for layer, weight in self.weights.by_neuron().items():
-                self.receiver.take(layer, Signal.WEIGHT, weight)
+            for layer, (weight, part) in self.weights.by_neuron().items():
+                self.receiver.take(layer, Signal.WEIGHT, weight, part)
         if Signal.OUTGOING_WEIGHT in self.wanted:
-            for layer, norms in self.weights.outgoing_norms().items():
-                self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1))
+            for layer, (norms, part) in self.weights.outgoing_norms().items():
+                self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1), part)
         for layer in self.weights.layers():
             for signal, find, shape in (
                 (Signal.BIAS, self.weights.bias, (1, -1, 1)),
@@ -139,16 +172,29 @@ class ParameterTaps:
             ):
                 own = find(layer) if signal in self.wanted else None
                 if own is not None:
-                    self.receiver.take(layer, signal, own.detach().reshape(shape))
+                    part = part_of(own, 0) if signal is Signal.BIAS else None
+                    self.receiver.take(layer, signal, piece(own.detach()).reshape(shape), part)
 
     def _keep_weights(self) -> None:
         if Signal.WEIGHT_UPDATE in self.wanted:
-            for layer, weight in self.weights.by_neuron().items():
+            for layer, (weight, part) in self.weights.by_neuron().items():
                 # a weight that has changed since the step began is not what it was before
                 if layer not in self._weights_before and self.weights.unchanged(layer, self._versions):
-                    self._weights_before[layer] = weight.clone()
+                    self._weights_before[layer] = weight.clone(), part
+
+    def _update_norms(self, before: Tensor) -> Tensor:
+        """‖ΔW‖ and ‖W‖ of the samples here, ``[2, parameters]``; NaN where lazy parameters have come to life."""
+        after = self.parameters.samples()
+        if before.shape != after.shape:
+            return torch.full((2, self.parameters.neurons), torch.nan, dtype=torch.float64, device=after.device)
+        self._just_seen = after
+        return torch.stack([self.parameters.sample_norms(samples) for samples in (after - before, before)])
+
+    def _take_ratios(self, changes: Tensor, sizes: Tensor) -> None:
+        ratios = torch.where(sizes > 0, changes / sizes, torch.nan)
+        self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
 
 
 def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:
-    gradient = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
+    gradient = piece(gradient.detach().to_dense() if gradient.is_sparse else gradient.detach())
     return gradient if isinstance(scale, float) and scale == 1.0 else gradient.double() / scale

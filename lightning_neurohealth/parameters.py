@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lightning_neurohealth import ranks
 from lightning_neurohealth.layers import clean_name
+from lightning_neurohealth.sharding import Part, Pieces, is_split, picks, piece, shards
 
 
 @dataclass(eq=False)
@@ -33,6 +35,7 @@ class Parameters:
         optimized: Names of those that an optimizer has, ``None`` where that is not known.
         decayed: Names of those that weight decay moves even where there is no gradient; all, where that is not known.
         optimizer_of: Index of the optimizer that each optimized one is in.
+        engine: True where an engine (DeepSpeed) updates them, which may keep their gradients to itself.
     """
 
     model: nn.Module
@@ -43,6 +46,7 @@ class Parameters:
 
     def __post_init__(self) -> None:
         self.optimizer_of: dict[str, int] = {}
+        self.engine = False
         self._samples: Tensor | None = None
         self._owners: tuple[list[int], Tensor] | None = None
         named = dict(self.model.named_parameters())
@@ -50,6 +54,7 @@ class Parameters:
         self.names = [clean_name(name) for name in named]
         self.decayed = set(self.names)
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
+        self.pieces = Pieces(self.tensors, self.device)
 
     def module(self, name: str | None) -> nn.Module | None:
         """The module of that name as the user wrote it."""
@@ -66,7 +71,11 @@ class Parameters:
         return len(self.names)
 
     def know_optimizers(self, optimizers: Iterable[Optimizer]) -> None:
-        """Note which parameters are optimized."""
+        """Note which parameters are optimized; an engine's own optimizers (DeepSpeed) do not tell."""
+        optimizers = list(optimizers)
+        self.engine = not all(isinstance(optimizer, Optimizer) for optimizer in optimizers)
+        if self.engine:
+            return
         groups = [(i, group) for i, optimizer in enumerate(optimizers) for group in optimizer.param_groups]
         found = {id(p): (i, group.get("weight_decay", 0)) for i, group in groups for p in group["params"]}
         named = {name: found[id(p)] for name, p in zip(self.names, self.tensors, strict=True) if id(p) in found}
@@ -74,15 +83,46 @@ class Parameters:
         self.decayed = {name for name, (_, decay) in named.items() if decay}
         self.optimizer_of = {name: index for name, (index, _) in named.items()}
 
+    def joined(self, norms: Callable[[], Tensor], rows: int) -> Tensor:
+        """Norms of whole parameters from those of the pieces here, ``[rows, parameters]``.
+
+        Where some are split, all ranks meet here in one collective; one that fails to say its own does not keep the
+        others waiting.
+        """
+        if not self.pieces.any:
+            return norms()
+        here = torch.zeros(rows, self.neurons, dtype=torch.float64, device=self.device)
+        try:
+            here = norms()
+        finally:
+            here = self.pieces.norms(here)
+        return here
+
     def gradient_norms(self, optimizer: Optimizer | None = None) -> Tensor:
-        """L2 norm of each gradient, ``[parameters]``; 0 where there is none, and where ``optimizer`` has no part."""
+        """L2 norm of each gradient, ``[parameters]``; 0 where there is none, and where ``optimizer`` has no part.
+
+        Of a parameter that is split over ranks, these norms are those of the piece here.
+        """
         if optimizer is None:
             return self._norms([p.grad for p in self.tensors])
         ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
         return self._norms([p.grad if id(p) in ids else None for p in self.tensors])
 
+    @property
+    def gradients_are_hidden(self) -> bool:
+        """True if an engine has taken all gradients away."""
+        return self.engine and all(p.grad is None for p in self.tensors)
+
+    def gradients_are_finite(self) -> bool:
+        """False if some gradient is NaN or infinite, of split parameters on any rank; waits for the device."""
+        gradients = [piece(p.grad) for p in self.tensors if p.grad is not None]
+        finite = torch.stack(torch._foreach_norm(gradients)).isfinite().all() if gradients else torch.tensor(True)
+        if self.pieces.any:
+            finite = ranks.all_reduce(finite.double(), "min")
+        return bool(finite)
+
     def norms(self) -> Tensor:
-        """L2 norm of each parameter, ``[parameters]``."""
+        """L2 norm of each parameter, ``[parameters]``; of one that is split over ranks, that of the piece here."""
         return self._norms([p.detach() for p in self.tensors])
 
     def changes(self) -> Tensor:
@@ -93,21 +133,36 @@ class Parameters:
         before, self._samples = self._samples, self.samples()
         if before is None or before.shape != self._samples.shape:
             return torch.full((len(self.tensors),), torch.inf, dtype=torch.float64, device=self.device)
-        return self._sizes_of(self._samples - before).sqrt()
+        return self.sample_norms(self._samples - before)
 
     def samples(self) -> Tensor:
-        """Up to 2,048 evenly spaced elements of each parameter behind one another, float64 ``[samples]``."""
+        """Up to 2,048 evenly spaced elements of each parameter behind one another, float64 ``[samples]``.
+
+        Of a parameter that is split over ranks, those of them that are here.
+        """
         return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
 
     def gradient_samples(self) -> Tensor:
         """The same elements of the gradients; 0 where there is none."""
         return self._sampled([_dense_gradient(p) for p in self.tensors])
 
-    def update_ratios(self, before: Tensor, after: Tensor) -> Tensor:
-        """‖ΔW‖ / ‖W‖ of each parameter between two calls of ``samples``; NaN where W was 0."""
-        return (
-            (self._sizes_of(after - before) / self._sizes_of(before)).sqrt().nan_to_num(nan=torch.nan, posinf=torch.nan)
-        )
+    def sample_norms(self, samples: Tensor) -> Tensor:
+        """L2 norm of the samples of each parameter, ``[parameters]``."""
+        return self._summed(samples * samples, self._owners_here).sqrt()
+
+    @cached_property
+    def samples_here(self) -> Part | None:
+        """Which of all samples ``samples`` gives; ``None`` where that is all."""
+        if not self.pieces.any:
+            return None
+        counts = [len(range(0, _numel(p), _stride(_numel(p)))) for p in self.tensors]
+        places, weights, start = [], [], 0
+        for parameter, count in zip(self.tensors, counts, strict=True):
+            here = picks(parameter, _stride(_numel(parameter)))[1] if is_split(parameter) else torch.arange(count)
+            places.append(here + start)
+            weights.append(torch.full((len(here),), float(shards(parameter)), dtype=torch.float64))
+            start += count
+        return Part(torch.cat(places).to(self.device), start, weight=torch.cat(weights).to(self.device))
 
     @property
     def sample_owners(self) -> Tensor:
@@ -120,14 +175,19 @@ class Parameters:
 
     def by_parameter(self, samples: Tensor) -> Tensor:
         """Sum over the sampled elements of each parameter, ``[parameters]``."""
-        owners = self.sample_owners.to(samples.device)
-        return torch.zeros(len(self.tensors), dtype=samples.dtype, device=samples.device).index_add_(0, owners, samples)
+        return self._summed(samples, self.sample_owners)
 
-    def _sizes_of(self, samples: Tensor) -> Tensor:
-        return self.by_parameter(samples * samples)
+    def _summed(self, samples: Tensor, owners: Tensor) -> Tensor:
+        sums = torch.zeros(len(self.tensors), dtype=samples.dtype, device=samples.device)
+        return sums.index_add_(0, owners.to(samples.device), samples)
+
+    @property
+    def _owners_here(self) -> Tensor:
+        here, owners = self.samples_here, self.sample_owners
+        return owners if here is None else owners.to(self.device)[here.columns]
 
     def _sampled(self, tensors: list[Tensor]) -> Tensor:
-        parts = [_real(t).reshape(-1)[:: _stride(_numel(t))] for t in tensors if _numel(t)]
+        parts = [_evenly(t) for t in tensors if _numel(t)]
         if len({(part.dtype, part.device) for part in parts}) > 1:
             parts = [part.to(self.device, torch.float64) for part in parts]
         none = torch.zeros(0, dtype=torch.float64, device=self.device)
@@ -139,7 +199,8 @@ class Parameters:
 
     def _norms(self, tensors: list[Tensor | None]) -> Tensor:
         tensors = [t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors]
-        present = [i for i, t in enumerate(tensors) if t is not None and _numel(t)]
+        tensors = [None if t is None or is_lazy(t) else piece(t) for t in tensors]
+        present = [i for i, t in enumerate(tensors) if t is not None and t.numel()]
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
         if present:
             # halves overflow at 65,504 and lose small squares
@@ -171,6 +232,12 @@ def _stride(size: int) -> int:
     while math.gcd(stride, size) > 1 and stride > 1:
         stride += 1
     return stride
+
+
+def _evenly(tensor: Tensor) -> Tensor:
+    """The samples of it that are here."""
+    stride, here = _stride(_numel(tensor)), _real(piece(tensor)).reshape(-1)
+    return here[picks(tensor, stride)[0].to(here.device)] if is_split(tensor) else here[::stride]
 
 
 def _numel(tensor: Tensor) -> int:

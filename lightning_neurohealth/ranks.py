@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Kind
+if TYPE_CHECKING:
+    from lightning_neurohealth.statistics.base import Kind
 
 OPERATIONS: dict[Kind, Any] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 

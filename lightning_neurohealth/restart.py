@@ -75,7 +75,8 @@ def restore(monitor: Monitor, frozen: Mapping[str, Any]) -> None:
     monitor.begin_ledger()
     bookkeeping.restore(monitor.ledger, state["ledger"], layers, others, monitor.run.device, sums=ranks.rank() == 0)
     samples = state["samples"]
-    if same and samples is not None and samples.shape == getattr(parameters._samples, "shape", None):
+    here = same and not parameters.pieces.any  # the samples of split parameters are of the rank that saved
+    if here and samples is not None and samples.shape == getattr(parameters._samples, "shape", None):
         parameters._samples = samples.to(parameters.device)
 
     monitor._failed_measures.update(state["failed_measures"])

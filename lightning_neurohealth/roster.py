@@ -14,7 +14,7 @@ from lightning_neurohealth.layers import Layer, merged_order
 
 Facts = dict[str, Any]
 Identity = tuple[Any, ...]
-LOCAL = ("device", "superseded")
+LOCAL = ("device", "superseded", "part")
 
 
 def facts_of(layer: Layer) -> Facts:

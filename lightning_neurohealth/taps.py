@@ -20,14 +20,15 @@ from lightning_neurohealth.folding import fold
 from lightning_neurohealth.hooks import Functions, Hook, recomputing
 from lightning_neurohealth.layers import Layer, Subject, is_owner
 from lightning_neurohealth.origins import tensors_in
+from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.signals import Signal
 
 
 class Receiver(Protocol):
     """Who takes the signals."""
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
-        """``x`` is ``[outer, neurons, inner]``, detached, and valid only during the call."""
+    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
+        """``x`` is ``[outer, neurons, inner]``, detached, and valid only during the call; ``part``: which neurons."""
 
     def wants(self, signal: Signal) -> bool:
         """False where nothing would be done with it."""
@@ -272,6 +273,7 @@ class Taps:
 
     def _effect(self, layer: Layer, a: Tensor, gradient: Tensor) -> None:
         # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
+        a, gradient = piece(a), piece(gradient)
         effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
         if 0 <= layer.axis < effect.dim() - 1:
             effect = effect.flatten(layer.axis + 1).sum(-1)
@@ -282,6 +284,7 @@ class Taps:
             self._send(layer, signal, x)
 
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+        x = piece(x)
         if x.dim() == 0:
             return
         if not x.is_floating_point() or x.layout != torch.strided:
@@ -291,7 +294,7 @@ class Taps:
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             return
         neurons = x.shape[layer.axis % x.dim()]
-        if neurons != layer.neurons:
+        if neurons != (layer.neurons if layer.part is None else layer.part.width):
             self.finder.unknown[layer.name] = f"changes its width, from {layer.neurons} to {neurons}"
             return
         with torch.no_grad():

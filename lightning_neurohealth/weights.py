@@ -17,6 +17,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_neurohealth.layers import EMBEDDINGS, RECURRENT, Layer, clean_name, is_owner
 from lightning_neurohealth.origins import CONVOLUTIONS
+from lightning_neurohealth.sharding import Part, is_split, part_of
 
 LEFT_PRODUCTS = {"matmul", "__matmul__", "mm", "bmm"}
 """Products whose first factor can be the weight: its rows are the neurons then."""
@@ -99,6 +100,14 @@ def _axis(module: nn.Module, weight: Tensor) -> int | None:
         return None  # a neuron reads by two matrices, and gates of an LSTM or GRU by several rows of each
     swapped = (type(module).__name__ == "Conv1D" and weight.dim() == 2) or getattr(module, "transposed", False)
     return 1 if swapped else 0
+
+
+def shared_neurons(module: nn.Module, width: int) -> Part | None:
+    """Which neurons the ``width`` are that an owner gives here, where ranks share those of its weight."""
+    weight = module._parameters.get("weight")
+    axis = _axis(module, weight) if weight is not None and is_split(weight) else None
+    part = None if weight is None or axis is None else part_of(weight, axis)
+    return part if part is not None and part.width == width < part.of else None
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ FOLDER = Path(lightning_neurohealth.__path__[0])
 STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
-        "signals budget derivatives discovery findings folding frozen hooks patterns origins progress compiled",
-        "activations window",
+        "hosts",
+        "signals ranks budget derivatives discovery findings folding frozen hooks patterns origins progress compiled",
+        "activations window sharding",
         "layers nn",
         "weights roster",
         "finder parameters life",
@@ -28,8 +29,8 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "taps coverage",
         "parameter_taps notes",
         "statistics",
-        "measures ranks",
-        "shelf rules",
+        "measures",
+        "spreading shelf rules",
         "merging tally",
         "ledger",
         "bookkeeping",
@@ -54,15 +55,14 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
-    "taps": {"signals", "layers", "activations", "finder", "folding", "hooks", "origins"},
-    "parameter_taps": {"signals", "layers", "layer_weights", "activations", "finder", "parameters", "taps"},
+    "taps": {"signals", "layers", "activations", "finder", "folding", "hooks", "origins", "sharding"},
+    "parameter_taps": {"signals", "layers", "layer_weights", "activations", "finder", "parameters", "taps", "sharding"},
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
-    "ranks": {"statistics"},
     "catalogue": {"signals", "measures", "rules"},
     "table": {"findings", "report"},
     "sinks": {"findings", "measures", "packing", "report", "history", "table"},
     "nn": {"activations"},
-    "callback": {"findings", "report", "rules", "settings", "sinks", "monitor", "interventions"},
+    "callback": {"hosts", "findings", "report", "rules", "settings", "sinks", "monitor", "interventions"},
     "demo": {"findings", "report", "rules", "sinks", "callback"},
     "__main__": {"catalogue", "comparison", "findings", "report", "sinks", "callback", "demo"},
     "__init__": {"findings", "report", "monitor", "interventions", "callback"},
@@ -76,9 +76,9 @@ LATE = {
     ("report", "sinks"),
     ("interventions", "callback"),
 }
-TYPES = {("origins", "layers"), ("restart", "monitor"), ("interventions", "callback")}
+TYPES = {("ranks", "statistics"), ("origins", "layers"), ("restart", "monitor"), ("interventions", "callback")}
 
-LIGHTNING = {"callback", "interventions", "demo", "__main__"}
+LIGHTNING = {"hosts", "callback", "interventions", "demo", "__main__"}
 OPTIONAL = {"jsonargparse", "matplotlib", "plotly", "sklearn", "tensorboard", "pandas", "numpy", "wandb", "mlflow"}
 
 

@@ -106,11 +106,15 @@ def train(
     ranks: int = 2,
     *,
     unused: bool = False,
+    static: bool = False,
     extra: Sequence[Callback] = (),
     ckpt_path: Path | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """What each rank has written; with ``unused`` some parameter may be without a gradient on some rank."""
+    """What each rank has written; with ``unused`` some parameter may be without a gradient on some rank.
+
+    With ``static``, DDP is told that all steps use the same ones.
+    """
     names = ("window", "measures", "rules", "every_n_steps", "max_overhead")
     settings = {name: options.pop(name) for name in names if name in options}
     health = make_health(**{"measures": "full", **settings})
@@ -123,6 +127,7 @@ def train(
                 start_method="fork",
                 process_group_backend="gloo",
                 find_unused_parameters=unused,
+                static_graph=static,
                 timeout=timedelta(seconds=20),
             ),
         }
@@ -168,6 +173,21 @@ def test_two_ranks_report_what_one_would(reference: str, tmp_path: Path) -> None
                 ours[name], value, rtol=0 if exact else 1e-9, atol=0 if exact else 1e-14, msg=name, equal_nan=True
             )
     assert first["reports"] == second["reports"]
+
+
+UNEVEN = [*BATCHES[:6], *(tuple(part[:rows] for part in BATCHES[6]) for rows in (8, 3, 1))]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_three_ranks_with_uneven_last_batches(static: bool, tmp_path: Path) -> None:
+    first, *others = train(Every(MLP(), UNEVEN), tmp_path / "three", 3, static=static)
+    (alone,) = train(Every(MLP(), UNEVEN), tmp_path / "one", 1, accumulate_grad_batches=3)
+    assert [saved["reports"] for saved in others] == [first["reports"]] * 2
+    ours, expected = all_numbers(first), all_numbers(alone)
+    assert float(expected["net.fc1 activation_rows"]) == 6 * 8 + 8 + 3 + 1
+    assert list(ours) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-9, atol=1e-14, msg=name, equal_nan=True)
 
 
 class Sick(MLP):

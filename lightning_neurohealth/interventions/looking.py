@@ -13,6 +13,7 @@ from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.patterns import Patterns
+from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Taps
 
@@ -22,7 +23,7 @@ T = TypeVar("T", bound=Taps)
 class Nobody:
     """A receiver that wants nothing."""
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor) -> None:
+    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
         """Let it pass."""
 
     def wants(self, signal: Signal) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.hosts import Callback
 from lightning_neurohealth.interventions.looking import Nobody
 from lightning_neurohealth.interventions.recycling import begin_anew, obstacle
 from lightning_neurohealth.interventions.wiring import Wiring

@@ -33,6 +33,7 @@ class Statistic(Metric, ABC):
         steady: States that do neither all the same.
         fusable: True if ``reduce`` takes all from the sums that :class:`Rows` offers, so that it can be compiled.
         counters: Names of plain numbers that belong to the states, equal on all ranks.
+        together: True if it compares neurons, so that it says nothing of a layer that is split over ranks.
     """
 
     full_state_update = False
@@ -40,6 +41,7 @@ class Statistic(Metric, ABC):
     steady: ClassVar[frozenset[str]] = frozenset()
     counters: ClassVar[tuple[str, ...]] = ()
     fusable: ClassVar[bool] = False
+    together: ClassVar[bool] = False
     kinds: dict[str, Kind]
     rows: Tensor
 

@@ -19,6 +19,7 @@ class Cosines(Statistic):
     At most four million cosines are held at a time; the largest of each neuron is computed anew in double precision.
     """
 
+    together = True
     largest: Tensor
 
     def __init__(self, subject: Subject) -> None:

@@ -33,13 +33,13 @@ class Histogram(Statistic):
         x = rows.x
         x = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
         self.edges = self.edges.to(x.device)
-        nowhere = self.neurons * self.bins
+        nowhere = x.shape[1] * self.bins
         place = torch.bucketize(x, self.edges.to(x.dtype))
         place += torch.arange(0, nowhere, self.bins, device=x.device).view(1, -1, 1)
         place.masked_fill_(x.isnan(), nowhere)
         counts = torch.zeros(nowhere + 1, dtype=torch.float64, device=x.device)
         counts.scatter_add_(0, place.flatten(), counts.new_ones(()).expand(place.numel()))
-        return {"counts": counts[:nowhere].view(self.neurons, self.bins)}
+        return {"counts": counts[:nowhere].view(x.shape[1], self.bins)}
 
 
 def edges(function: Activation) -> Tensor:

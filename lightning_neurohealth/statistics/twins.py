@@ -24,6 +24,7 @@ class Twins(Statistic):
     Like the cosines it has to see all rows in one piece; over several pieces it is the least of theirs.
     """
 
+    together = True
     least: Tensor
 
     def __init__(self, subject: Subject) -> None:
