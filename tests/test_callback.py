@@ -82,6 +82,12 @@ def test_max_steps_in_the_middle_of_a_later_epoch() -> None:
     assert [(r.steps, r.step, r.last) for r in health.reports] == [(4, 4, False), (2, 6, True)]
 
 
+def test_a_stop_that_has_to_wait_is_not_the_last_window() -> None:
+    model = Learner(MLP(), at_step=lambda model, step: setattr(model.trainer, "should_stop", True))
+    health = fit(model, max_epochs=5, min_epochs=2)
+    assert [(r.epoch, r.last) for r in health.reports] == [(0, False), (1, True)]
+
+
 def test_limited_batches() -> None:
     health = fit(MLP(), limit_train_batches=2, max_epochs=2)
     assert [r.steps for r in health.reports] == [2, 2]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from examples import plain_loop, sick_networks
+from examples import fabric_loop, plain_loop, sick_networks
 from lightning_neurohealth import Severity
 
 EXAMPLES = Path(sick_networks.__file__).parent
@@ -24,8 +25,10 @@ def test_quickstart_finds_the_mistake(
     assert list(tmp_path.rglob("neurohealth/report.html"))
 
 
-def test_plain_loop_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    plain_loop.main()
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("main", [plain_loop.main, fabric_loop.main], ids=["plain", "fabric"])
+def test_loop_without_a_trainer_runs(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> None:
+    main()
     printed = capsys.readouterr().out
     assert printed.count("Neuron health epoch") == 3
     assert "healthy" in printed

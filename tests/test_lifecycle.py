@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import LayerRule, RunRule, Verdict
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.sinks import Sink
+from lightning_neurohealth.sinks import Files, Sink
 from tests.training import MLP, Learner, Validated, fit, make_data, make_health, make_trainer, traces, watch_step
 
 
@@ -182,6 +183,19 @@ def test_validation_alone_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     trainer.predict(model, make_data())
     assert health.report is None
     assert traces(model) == before
+
+
+@pytest.mark.parametrize(("option", "written"), [("fast_dev_run", False), ("barebones", False), ("logger", True)])
+def test_a_run_that_keeps_nothing_gets_no_files(option: str, written: bool, tmp_path: Path) -> None:
+    trainer = Trainer(
+        callbacks=[make_health(sinks=[Files()])],
+        max_epochs=1,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        **{option: not written},
+    )
+    trainer.fit(Learner(MLP()), make_data())
+    assert bool(list(tmp_path.rglob("findings.json"))) == written
 
 
 # More than one fit, more than one callback
