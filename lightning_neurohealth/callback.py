@@ -343,7 +343,7 @@ class NeuronHealth(Callback):
         folder = trainer.log_dir  # on every rank: Lightning broadcasts it
         if not trainer.is_global_zero:
             return
-        for_real = not (trainer.fast_dev_run or trainer.barebones)
+        for_real = not (trainer.fast_dev_run or trainer.barebones)  # type: ignore[attr-defined]
         ours = Path(folder) / "neurohealth" if folder and "://" not in folder and for_real else None
         place = Place(ours, tuple(trainer.loggers), _echo(trainer), self.log_level)
         for sink in self.sinks:

@@ -185,6 +185,7 @@ def test_validation_alone_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert traces(model) == before
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log", "ignore:.*does not have many workers")
 @pytest.mark.parametrize(("option", "written"), [("fast_dev_run", False), ("barebones", False), ("logger", True)])
 def test_a_run_that_keeps_nothing_gets_no_files(option: str, written: bool, tmp_path: Path) -> None:
     trainer = Trainer(
