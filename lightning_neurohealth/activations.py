@@ -36,6 +36,7 @@ class Activation:
         init: Initialisation that keeps variances: He et al. 2015, Glorot & Bengio 2010, LeCun et al. 1998.
         gain: Its gain, as in `torch.nn.init.calculate_gain`.
         linear: Whether f is the identity.
+        parts: Names of the functions of which f is a mixture whose `shares`, a property of the module, are learned.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Activation:
     init: Literal["he", "xavier", "lecun"] = "xavier"
     gain: float = 1.0
     linear: bool = False
+    parts: tuple[str, ...] = ()
 
     @property
     def is_nonnegative(self) -> bool:

@@ -178,7 +178,9 @@ def _report(
         run={name: unpack(packed).double() for name, packed in window["run"].items()},
         findings=findings,
         recovered=[_finding(facts) for facts in window["recovered"]],
-        coverage=Coverage(tuple(seen["watched"]), seen["missed"], float(seen["parameters"])),
+        coverage=Coverage(
+            tuple(seen["watched"]), seen["missed"], float(seen["parameters"]), frozenset(seen.get("unfed", ()))
+        ),
         not_judged=window["not_judged"],
         previous=previous,
     )

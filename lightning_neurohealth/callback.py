@@ -161,6 +161,7 @@ class NeuronHealth(Callback):
         self._global_step = trainer.global_step
         length = trainer.num_training_batches
         if self._monitor is not None and math.isfinite(length) and length:
+            self._monitor.step_batches = trainer.accumulate_grad_batches
             self._monitor.epoch_steps = max(1, math.ceil(length / trainer.accumulate_grad_batches))
 
     @guarded
@@ -171,7 +172,7 @@ class NeuronHealth(Callback):
                 self._look_before(trainer, pl_module, batch)
             self._backwards, self._stepped = 0, set()
             self._monitor.begin_step()
-            self._monitor.begin_batch()
+            self._monitor.begin_batch(batch)
 
     @guarded
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -215,6 +216,7 @@ class NeuronHealth(Callback):
         monitor = self._monitor
         if monitor is None:
             return
+        monitor.record_step(outputs, batch)
         monitor.end_batch()
         if self._stepped and (self._backwards > 1 or len(self._stepped) < len(trainer.optimizers)):
             # several losses, each with an optimizer of its own; two optimizers may also share one loss

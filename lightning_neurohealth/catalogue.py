@@ -7,11 +7,17 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import takewhile
-from typing import Any
+from typing import Any, get_args
 
 from lightning_neurohealth.measures import Measure, all_measures
+from lightning_neurohealth.measures.base import Level
 from lightning_neurohealth.rules import Rule, all_rules
 from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics import Statistic
+from lightning_neurohealth.statistics.cosines import Cosines
+from lightning_neurohealth.statistics.covariance import Covariance
+from lightning_neurohealth.statistics.histogram import Histogram
+from lightning_neurohealth.statistics.twins import Twins
 
 STANDING = {
     Signal.WEIGHT,
@@ -20,9 +26,36 @@ STANDING = {
     Signal.SLOPE_PARAMETER,
     Signal.LEARNED_SLOPE,
     Signal.MIXTURE_ENTROPY,
+    Signal.MIXTURE,
     Signal.PARAMETER,
 }
 """What a network has without seeing data."""
+COSTS = {
+    **dict.fromkeys(STANDING, "once a window"),
+    Signal.PARAMETER_CHANGE: "sampled weights, once a window",
+    Signal.ACTIVATION: "a pass over activations",
+    Signal.PREACTIVATION: "a pass over pre-activations",
+    Signal.ACTIVATION_GRADIENT: "a pass over their gradients",
+    Signal.ACTIVATION_TIMES_GRADIENT: "a product, activations kept for it",
+    Signal.RIGHT_ACTIVATION: "a mean a sample, one wait for the device a batch",
+    Signal.WEIGHT_GRADIENT: "a pass over gradients of weights",
+    Signal.NEURON_GRADIENT: "a pass over gradients of weights",
+    Signal.WEIGHT_UPDATE: "a copy of the weights",
+    Signal.PARAMETER_GRADIENT: "a norm of each gradient",
+    Signal.GLOBAL_GRADIENT: "a norm of each gradient",
+    Signal.GRADIENT_SAMPLE: "sampled gradients",
+    Signal.UPDATE: "sampled weights, copied",
+    Signal.LOSS: "a number a step",
+    Signal.VALIDATION_LOSS: "a number an evaluation",
+}
+"""What reading a signal takes; where nothing else is said, at each measured step."""
+DEAR: dict[type[Statistic], str] = {
+    Covariance: "a matrix product over sampled rows",
+    Cosines: "all pairs of neurons",
+    Twins: "a few passes",
+    Histogram: "an index an element",
+}
+"""What statistics take beyond a pass."""
 FLOWING_BACK = ("gradient", "update", "change")
 SECTIONS = ("What it finds", "Why it hurts", "Remedies", "Sources")
 BANDS = {name: f"Where {name.upper()} begins." for name in ("warning", "serious", "critical")}
@@ -32,7 +65,8 @@ Every measure and every rule, made from their classes by `python -m lightning_ne
 
 Notation: z pre-activation, a activation, g = ∂L/∂a, W and b weight and bias of the layer, w_i the incoming weights of
 neuron i. Rows are batch × time × space. Each number is of one window. Sets cost more from `economy` over `standard`,
-which has what every rule needs, to `full`. S0 to S4 are the documents that the project began with.
+which has what every rule needs, to `full`; what reads the same tensor shares a pass over it, and steps that are not
+measured cost an idle hook. S0 to S4 are the documents that the project began with.
 """
 
 
@@ -42,10 +76,10 @@ def catalogue() -> str:
     parts = [
         HEAD,
         "## Rules\n",
-        _table(("condition", "judges", "needs data", "needs gradients"), map(_rule_row, rules)),
+        _table(("condition", "judges", "from the set", "needs data", "needs gradients"), map(_rule_row, rules)),
     ]
     parts += [_rule(rule) for rule in rules]
-    columns = ("measure", "of", "set", "needs data", "needs gradients")
+    columns = ("measure", "of", "set", "needs data", "needs gradients", "cost", "source")
     parts += ["## Measures\n", _table(columns, map(_measure_row, measures))]
     parts += [_measure(measure) for measure in measures]
     return "\n".join(parts).rstrip() + "\n"
@@ -56,23 +90,38 @@ def catalogue() -> str:
 
 def _measure_row(measure: Measure) -> tuple[str, ...]:
     of = {"layer": "a layer or its neurons", "parameters": "a parameter", "run": "the run"}[measure.subject]
-    return _link(measure.name), of, measure.level, *_answers(_needs_data(measure), _needs_gradients(measure))
+    answers = _answers(_needs_data(measure), _needs_gradients(measure))
+    return _link(_title(measure.name)), of, measure.level, *answers, _cost(measure), _source(_paragraphs(type(measure)))
+
+
+def _title(measure: str) -> str:
+    """A measure's name, told from that of a rule where both are called the same."""
+    return f"{measure} (measure)" if measure in all_rules() else measure
+
+
+def _cost(measure: Measure) -> str:
+    costs = [COSTS[signal] for signal in measure.needs if signal in COSTS]
+    return "; ".join(dict.fromkeys([*costs, *(DEAR[kind] for kind in measure.needs.values() if kind in DEAR)]))
+
+
+def _source(paragraphs: list[str]) -> str:
+    named = next((p for p in paragraphs if re.match(r"Sources?:", p)), "")
+    return re.sub(r"^Sources?: ", "", named).rstrip(".")
 
 
 def _measure(measure: Measure) -> str:
     paragraphs = _paragraphs(type(measure))
-    source = next((p for p in paragraphs if re.match(r"Sources?:", p)), "")
-    reading = [p for p in paragraphs[1:] if p != source]
+    reading = [p for p in paragraphs[1:] if not re.match(r"Sources?:", p)]
     reads = ", ".join(f"{signal.value} ({statistic.__name__})" for signal, statistic in measure.needs.items())
     return _section(
-        measure.name,
+        _title(measure.name),
         _first_line(type(measure)),
         [
             ("Formula", paragraphs[0]),
             *(("How to read", text) for text in reading[:1]),
             *(("", text) for text in reading[1:]),
             ("Reads", f"{reads}; in the set `{measure.level}`"),
-            ("Source", re.sub(r"^Sources?: ", "", source)),
+            ("Source", _source(paragraphs)),
         ],
     )
 
@@ -91,7 +140,9 @@ def _needs_gradients(measure: Measure) -> bool:
 def _rule_row(rule: Rule) -> tuple[str, ...]:
     needed = [all_measures()[name] for name, optional in rule.needs.items() if not optional]
     judges = "each layer" if rule.scope == "layer" else "the run"
-    return _link(rule.name), judges, *_answers(any(map(_needs_data, needed)), any(map(_needs_gradients, needed)))
+    least = max((measure.level for measure in needed), key=get_args(Level).index)
+    answers = _answers(any(map(_needs_data, needed)), any(map(_needs_gradients, needed)))
+    return _link(rule.name), judges, least, *answers
 
 
 def _rule(rule: Rule) -> str:
@@ -99,7 +150,9 @@ def _rule(rule: Rule) -> str:
     found = {name: _start(paragraphs, name) for name in SECTIONS}
     documented = {**BANDS, **_attributes(type(rule))}
     settings = [(f"`{f.name}`", _value(getattr(rule, f.name)), documented.get(f.name, "")) for f in fields(rule)]
-    needs = [f"{_link(name)}{' (if measured)' if optional else ''}" for name, optional in sorted(rule.needs.items())]
+    needs = [
+        f"{_link(_title(name))}{' (if measured)' if optional else ''}" for name, optional in sorted(rule.needs.items())
+    ]
     excuse = (
         "at most WARNING, unless beyond doubt"
         if rule.statistical
@@ -170,8 +223,8 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines) + "\n"
 
 
-def _link(name: str) -> str:
-    return f"[{name}](#{name})"
+def _link(title: str) -> str:
+    return f"[{title}](#{re.sub('[^a-z_ ]', '', title).replace(' ', '-')})"
 
 
 def _answers(*values: bool) -> list[str]:

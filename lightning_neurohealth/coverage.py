@@ -23,11 +23,18 @@ class Coverage:
         watched: Layers, in the order of execution.
         missed: Names of modules and measures that could not be seen, each with the reason.
         parameters: Share of the model's parameters that belong to watched layers.
+        unfed: Those among ``missed`` that are measures of which nothing came, such as a loss that is not logged.
     """
 
     watched: tuple[str, ...] = ()
     missed: Mapping[str, str] = field(default_factory=dict)
     parameters: float = 0.0
+    unfed: frozenset[str] = frozenset()
+
+    @property
+    def unwatched(self) -> dict[str, str]:
+        """What of the model is among ``missed``."""
+        return {name: why for name, why in self.missed.items() if name not in self.unfed}
 
 
 def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:

@@ -122,6 +122,11 @@ class LayerWeights:
         logs = weights.detach().double().log_softmax(0)
         return -(logs.exp() * logs).sum() / math.log(2)
 
+    def shares(self, layer: Layer) -> Tensor | None:
+        """The learned shares of the functions that the layer's activation mixes."""
+        shares = getattr(self.finder.modules.get(layer.activation or ""), "shares", None)
+        return shares if isinstance(shares, Tensor) and shares.numel() == len(layer.function.parts) > 0 else None
+
     def unchanged(self, layer: Layer, versions: list[int]) -> bool:
         """True if the layer's parameter is what it was when ``versions`` were noted."""
         index = self._index[layer.weight or ""]

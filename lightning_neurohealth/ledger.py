@@ -31,6 +31,7 @@ SNAPSHOTS = {
     Signal.SLOPE_PARAMETER,
     Signal.LEARNED_SLOPE,
     Signal.MIXTURE_ENTROPY,
+    Signal.MIXTURE,
     Signal.PARAMETER,
     Signal.PARAMETER_CHANGE,
 }

@@ -75,6 +75,10 @@ class Life:
         self.revived = torch.where(ended, window.seen, self.revived)
         self.silent = silent
 
+    def confirmed(self, windows: int = 3) -> Tensor:
+        """Neurons that have been silent, without activity or gradient, for so many windows in a row, ``[neurons]``."""
+        return self.silent & (self.windows >= windows)
+
     def copy(self) -> Life:
         """A life of its own, which later windows do not change."""
         return Life(**{field.name: getattr(self, field.name).clone() for field in fields(self)})

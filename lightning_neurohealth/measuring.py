@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book
 from lightning_neurohealth.measures import Measure
+from lightning_neurohealth.measures.base import NEXT
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics import Subject
@@ -57,8 +58,9 @@ def measure_all(
     numbers = Numbers()
     for measure in measures:
         if measure.subject == "layer":
-            for name, layer in layers.items():
-                value = _try(measure, layer, books[layer], numbers, f" on {name}")
+            following: list[Book] = [*(books[layer] for layer in layers.values()), {}][1:]
+            for (name, layer), after in zip(layers.items(), following, strict=False):
+                value = _try(measure, layer, books[layer], numbers, f" on {name}", after)
                 if value is not None:
                     numbers.layers.setdefault(name, {})[measure.name] = value
         elif measure.subject == "parameters":
@@ -81,22 +83,26 @@ def saw_nothing(book: Book) -> bool:
     return bool(flowing) and not any(float(statistic.new_rows) for statistic in flowing)
 
 
-def _try(measure: Measure, subject: Subject, book: Book, numbers: Numbers, where: str = "") -> Tensor | None:
+def _try(
+    measure: Measure, subject: Subject, book: Book, numbers: Numbers, where: str = "", after: Book | None = None
+) -> Tensor | None:
     """The measure of ``subject``; nothing, and a note of its first error, where it fails."""
     try:
-        return _compute(measure, subject, book)
+        return _compute(measure, subject, book, after or {})
     except Exception as error:
         numbers.failed.setdefault(measure.name, f"the measure failed{where}: {error!r}")
         return None
 
 
-def _compute(measure: Measure, subject: Subject, book: Book) -> Tensor | None:
+def _compute(measure: Measure, subject: Subject, book: Book, after: Book) -> Tensor | None:
     arguments: dict[str, Any] = {}
-    for signal, kind in measure.needs.items():
-        statistic = next((s for s in book.get(signal, ()) if type(s) is kind), None)
+    asked = [(signal.value, book, signal) for signal in measure.needs]
+    asked += [(NEXT + signal.value, after, signal) for signal in measure.of_next]
+    for name, source, signal in asked:
+        statistic = next((s for s in source.get(signal, ()) if type(s) is measure.needs[signal]), None)
         if statistic is None or (float(statistic.new_rows) == 0 and measure.subject != "run"):
             return None
-        arguments[signal.value] = statistic
+        arguments[name] = statistic
     if measure.wants_subject:
         arguments["subject"] = subject
     return measure.compute(**arguments).clone()

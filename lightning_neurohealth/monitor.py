@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks, restart
+from lightning_neurohealth.answers import ALL_ALIKE, Answers, answers_in, samples_in
 from lightning_neurohealth.budget import Budget
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
@@ -133,6 +134,7 @@ class Monitor:
         self.gradient_scale: Tensor | float = 1.0
         self.steps = 0
         self.epoch_steps: int | None = None
+        self.step_batches = 1
         self.initial = Numbers()
         self._index = 0
         self._window_start = 0
@@ -140,9 +142,13 @@ class Monitor:
         self._measuring = False
         self._overflow = False
         self._first_kept = False
-        self._failed_measures: dict[str, str] = dict(settings.not_collected)
+        self._failed_measures: dict[str, str] = {}
+        self._bad_loss = ""
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
         self.parameter_taps.weights.strangers = self._strangers
+        self.answers = Answers(self.take)
+        if self.wants(Signal.RIGHT_ACTIVATION):
+            self.taps.keep = self.answers.keep
         self.taps.attach()
 
     def begin_ledger(self) -> None:
@@ -171,9 +177,11 @@ class Monitor:
             self.parameter_taps.begin_step(self._measuring)
         self.ledger.step = self.steps
 
-    def begin_batch(self) -> None:
+    def begin_batch(self, batch: Any = None) -> None:
         """A forward and backward of this step begins; there are several where gradients are accumulated."""
         if self._measuring and self.failure is None:
+            if self.taps.keep is not None:
+                self.answers.begin(samples_in(batch))
             eager.enter(self)
             self.taps.arm()
 
@@ -208,10 +216,40 @@ class Monitor:
             self.parameter_taps.weights_now()
         self.parameter_taps.before_update(optimizer)
 
-    def record_loss(self, loss: Tensor) -> None:
-        """The training loss of this step, a scalar; at every step, measured or not."""
-        if loss.numel() == 1:
-            self.ledger.record_later(self.run, Signal.LOSS, loss.detach().clone())
+    def record_loss(self, loss: Tensor | float) -> None:
+        """The training loss of this step, a scalar; at every step, measured or not.
+
+        What is not one number is not taken, and the coverage of the report says so.
+        """
+        try:
+            value = loss if isinstance(loss, Tensor) else torch.as_tensor(loss, device=self.run.device)
+        except (TypeError, ValueError, RuntimeError):
+            self._bad_loss = f"a {type(loss).__name__}"
+            return
+        if value.numel() != 1 or value.is_complex():
+            self._bad_loss = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
+            return
+        self.ledger.record_later(self.run, Signal.LOSS, value.detach().clone())
+
+    def record_answers(self, labels: Tensor, predictions: Tensor | None = None) -> None:
+        """What the samples of this step are, and what the model says they are; for ``output_correlation``.
+
+        Args:
+            labels: One class a sample, ``[samples]``; what is negative is no label.
+            predictions: Classes ``[samples]``, scores ``[samples, classes]``, or of two classes the probability of the
+                second, ``[samples]``; ``None`` to take what the output layer gave.
+        """
+        if self._asks:
+            self.answers.settle(labels, predictions)
+
+    def record_step(self, outputs: Any, batch: Any) -> None:
+        """What a step gave and what it got: the same, if labels can be found in either."""
+        if self._asks:
+            self.answers.settle(*answers_in(outputs, batch))
+
+    @property
+    def _asks(self) -> bool:
+        return self._measuring and self.taps.keep is not None and self.failure is None
 
     def record_validation_loss(self, loss: Tensor | float) -> None:
         """The loss of one validation."""
@@ -313,6 +351,7 @@ class Monitor:
             seen=self.steps,
             trained=self.steps / self.epoch_steps if self.epoch_steps else float("inf"),
             epochs=self._measured / self.epoch_steps if self.epoch_steps else 0.0,
+            batches=self.step_batches,
             learning_rate=learning_rate,
             progress=self.progress,
             last=last,
@@ -339,9 +378,12 @@ class Monitor:
             window,
             numbers,
             layers,
+            self.diagnosis.lives,
             findings=findings,
             recovered=recovered,
-            coverage=coverage_of(known, self.ledger.notes, self.parameters, {**without_rows, **missing}),
+            coverage=coverage_of(
+                known, self.ledger.notes, self.parameters, {**without_rows, **missing}, self._unfed(numbers)
+            ),
             not_judged=dict(self.diagnosis.not_judged),
             every_n_steps=every,
             overhead=self.budget.share,
@@ -405,6 +447,21 @@ class Monitor:
     def _not_compared(self) -> dict[str, str]:
         measures = self.settings.chosen_measures.items()
         return {name: APART for name, measure in measures if self.ledger.apart & set(measure.needs.values())}
+
+    def _unfed(self, numbers: Numbers) -> dict[str, str]:
+        """Measures of which nothing came in the window, each with the reason."""
+        unfed = {}
+        if "train_loss" in numbers.run and not numbers.run["train_loss"].numel():
+            what = f"it was {self._bad_loss}, not one number" if self._bad_loss else "none was seen"
+            unfed["train_loss"] = f"no loss: {what}; progress, plateaus, spikes and the like cannot be judged"
+        if "validation_history" in numbers.run and not numbers.run["validation_history"].numel():
+            unfed["validation_history"] = (
+                "no validation loss was logged (as val_loss or the like); overfitting cannot be judged"
+            )
+        answered = any("output_correlation" in measures for measures in numbers.layers.values())
+        if "output_correlation" in self.settings.chosen_measures and not answered:
+            unfed["output_correlation"] = self.answers.reason or ALL_ALIKE
+        return unfed
 
     def _strangers(self) -> list[Layer]:
         return self.ledger.strangers()

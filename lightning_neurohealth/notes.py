@@ -46,9 +46,14 @@ def unseen(notes: Sequence[Note]) -> dict[str, str]:
 
 
 def coverage_of(
-    layers: Sequence[Layer], notes: Sequence[Note], parameters: Parameters, found_out: dict[str, str]
+    layers: Sequence[Layer],
+    notes: Sequence[Note],
+    parameters: Parameters,
+    found_out: dict[str, str],
+    unfed: dict[str, str],
 ) -> Coverage:
     """What was watched and what was not; ``found_out`` is what the numbers have shown, layers without rows included."""
     watched = [layer for layer in layers if layer.name not in found_out]
-    missed = {**silent_everywhere(notes, layers), **unseen(notes), **found_out}
-    return Coverage(tuple(layer.name for layer in watched), missed, watched_share(watched, parameters))
+    missed = {**silent_everywhere(notes, layers), **unseen(notes), **found_out, **unfed}
+    names = tuple(layer.name for layer in watched)
+    return Coverage(names, missed, watched_share(watched, parameters), frozenset(unfed))

@@ -20,6 +20,7 @@ from torch import Tensor
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.packing import replace_file
 from lightning_neurohealth.window import Window
@@ -41,6 +42,8 @@ class LayerReport(Mapping[str, Tensor]):
         function: The activation function, e.g. ``"relu"``; ``"identity"`` where there is none.
         output: True for a layer that nothing with weights reads.
         severity: The worst finding on this layer.
+        life: The life-cycle of its neurons up to this window: who is silent, since when, who came back; ``None`` where
+            it is not followed, and in reports that were loaded or thinned.
     """
 
     name: str
@@ -50,6 +53,7 @@ class LayerReport(Mapping[str, Tensor]):
     function: str = "identity"
     output: bool = False
     severity: Severity = Severity.HEALTHY
+    life: Life | None = field(default=None, compare=False)
 
     def __getitem__(self, measure: str) -> Tensor:
         try:
@@ -120,8 +124,10 @@ class Report(Mapping[str, LayerReport]):
     previous: Report | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def from_window(cls, window: Window, numbers: Numbers, layers: Mapping[str, Layer], **rest: Any) -> Report:
-        """The report of ``window``; ``rest`` are attributes as they stand above."""
+    def from_window(
+        cls, window: Window, numbers: Numbers, layers: Mapping[str, Layer], lives: Mapping[str, Life], **rest: Any
+    ) -> Report:
+        """The report of ``window``, with copies of ``lives``; ``rest`` are attributes as they stand above."""
         worst = worst_by_layer(rest["findings"])
         return cls(
             index=window.index,
@@ -139,6 +145,7 @@ class Report(Mapping[str, LayerReport]):
                     layer.function.name,
                     layer.output,
                     worst.get(name, Severity.HEALTHY),
+                    lives[name].copy() if name in lives else None,
                 )
                 for name, layer in layers.items()
             },
@@ -208,6 +215,7 @@ class Report(Mapping[str, LayerReport]):
             "coverage": {
                 "watched": list(self.coverage.watched),
                 "missed": dict(self.coverage.missed),
+                "unfed": sorted(self.coverage.unfed),
                 "parameters": self.coverage.parameters,
             },
             "not_judged": dict(self.not_judged),

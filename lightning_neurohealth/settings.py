@@ -11,10 +11,6 @@ from lightning_neurohealth.measures import Measure, all_measures
 from lightning_neurohealth.rules import Rule, all_rules
 
 SETS = ("economy", "standard", "full")
-NOT_COLLECTED = {
-    "output_correlation": "not collected: it needs to know on which rows the model was right, which a step does not say"
-}
-"""Measures that belong to the full set and are not there, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,6 @@ class Settings:
     chosen_measures: dict[str, Measure] = field(init=False)
     chosen_rules: list[Rule] = field(init=False)
     not_judged: dict[str, str] = field(init=False)
-    not_collected: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         whole_number("every_n_steps", self.every_n_steps)
@@ -56,8 +51,6 @@ class Settings:
                 f"measures={self.measures!r}: nothing would be measured; name measures, a set ({', '.join(SETS)}), "
                 "or rules that bring the measures they need"
             )
-        full = "full" in ([self.measures] if isinstance(self.measures, str) else self.measures)
-        object.__setattr__(self, "not_collected", dict(NOT_COLLECTED) if full else {})
         missing = {r.name: [n for n, optional in r.needs.items() if not optional and n not in measures] for r in rules}
         object.__setattr__(self, "chosen_measures", {name: measures[name] for name in sorted(measures)})
         object.__setattr__(self, "chosen_rules", [r for r in rules if not missing[r.name]])
@@ -112,8 +105,6 @@ def checked_measures(value: str | Sequence[str]) -> dict[str, Measure]:
             chosen.update({n: measure for n, measure in known.items() if measure.level in levels})
         elif name in known:
             chosen[name] = known[name]
-        elif name in NOT_COLLECTED:
-            raise ValueError(f"measures={value!r}: {name} is {NOT_COLLECTED[name]}")
         else:
             near = get_close_matches(name, [*known, *SETS], n=3)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known)}."

@@ -83,7 +83,7 @@ class HealthTable:
             yield Text(encodable(rest(report), encoding), STYLES[report.severity])
         if report.recovered:
             yield Text(encodable(recovered(report), encoding), "green")
-        if report.coverage.missed:
+        if report.coverage.unwatched:
             yield Text(encodable(not_watched(report), encoding), "dim")
 
 
@@ -129,7 +129,7 @@ def recovered(report: Report) -> str:
 
 def not_watched(report: Report) -> str:
     """Some of what was not seen, and where the rest is."""
-    names = [printable(name) or "the model itself" for name in report.coverage.missed]
+    names = [printable(name) or "the model itself" for name in report.coverage.unwatched]
     more = f" and {len(names) - MISSED} more" if len(names) > MISSED else ""
     return f"not watched: {', '.join(names[:MISSED])}{more} (report.coverage says why)"
 

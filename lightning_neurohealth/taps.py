@@ -42,6 +42,7 @@ class Taps:
         backward: True while gradients of activations are wanted.
         called: Names of the modules with weights that were called while armed.
         failure: Called once with the first exception of ours; the taps disarm themselves and training goes on.
+        keep: Gets each layer's activation in its own shape, where somebody must tell samples apart.
     """
 
     def __init__(self, model: nn.Module, finder: LayerFinder, receiver: Receiver, hook_root: bool = True) -> None:
@@ -53,6 +54,7 @@ class Taps:
         self.called: set[str] = set()
         self.inside = 0
         self.failure: Callable[[BaseException], None] | None = None
+        self.keep: Callable[[Layer, Tensor], None] | None = None
         self._handles: list[RemovableHandle] = []
         self._callers_seen: list[RemovableHandle] = []
         self._functions: Functions | None = None
@@ -257,6 +259,8 @@ class Taps:
         if layer.activation is not None and not recomputing():
             self.finder.leave(layer, a)
         self._deliver(layer, Signal.ACTIVATION, a)
+        if self.keep is not None and not recomputing():
+            self.keep(layer, a)
         self._listen(layer, a)
 
     def _listen(self, layer: Layer, a: Tensor) -> None:

@@ -22,6 +22,7 @@ class Window:
         seen: Training steps since the start of the run.
         trained: Epochs since the start of the run; infinite where the length of an epoch is not known.
         epochs: Share of an epoch's steps that were measured in it; 0 where the length of an epoch is not known.
+        batches: Batches whose gradients one step adds up.
         learning_rate: The largest learning rate at its end, NaN where there is none.
         progress: The training loss so far.
         last: True for the last window of a run.
@@ -35,6 +36,7 @@ class Window:
     seen: int
     trained: float = float("inf")
     epochs: float = 0.0
+    batches: int = 1
     learning_rate: float = float("nan")
     progress: Progress = field(default_factory=Progress)
     last: bool = False

@@ -17,7 +17,7 @@ from lightning_neurohealth.rules import LayerRule, all_rules
 from lightning_neurohealth.statistics.moments import Moments
 
 PAGE = Path(__file__).parents[1] / "docs" / "catalogue.md"
-SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", catalogue(), re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", catalogue(), re.MULTILINE | re.DOTALL))
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -32,12 +32,13 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_has_every_measure_and_rule() -> None:
-    assert list(SECTIONS) == [*all_rules(), *all_measures()]
+    assert list(SECTIONS) == [*all_rules(), *map(page._title, all_measures())]
+    assert len(set(SECTIONS)) == len(all_rules()) + len(all_measures())
 
 
 @pytest.mark.parametrize("name", all_measures())
 def test_a_measure_has_formula_set_and_what_it_reads(name: str) -> None:
-    text = SECTIONS[name]
+    text = SECTIONS[page._title(name)]
     assert re.search(r"^\*\*Formula\*\*: \S", text, re.MULTILINE)
     reads = re.search(r"^\*\*Reads\*\*: (.*)$", text, re.MULTILINE)
     assert f"`{all_measures()[name].level}`" in reads[1]
@@ -108,11 +109,15 @@ class Heavy(LayerRule):
 
 
 def test_a_measure_of_weights_needs_neither_data_nor_gradients() -> None:
-    assert page._measure_row(Bulk())[1:] == ("a layer or its neurons", "full", "no", "no")
-    assert page._measure_row(Flow())[1:] == ("a layer or its neurons", "standard", "yes", "yes")
+    of = "a layer or its neurons"
+    assert page._measure_row(Bulk())[1:] == (of, "full", "no", "no", "once a window", "nobody (2000)")
+    assert page._measure_row(Flow())[1:] == (
+        *(of, "standard", "yes", "yes"),
+        *("a pass over their gradients", "nobody, anybody"),
+    )
     text = page._measure(Bulk())
     assert "**Formula**: Σ |w|, `[neurons]`, as in `Moments`.\n\n**How to read**: 0: nothing.\n\nMore of it." in text
-    assert "**Source**: nobody (2000)." in text
+    assert "**Source**: nobody (2000)" in text
 
 
 def test_a_rule_has_its_settings_and_those_of_all_rules() -> None:
@@ -123,4 +128,9 @@ def test_a_rule_has_its_settings_and_those_of_all_rules() -> None:
     assert "| `most` | 1e-05 | Bounds of the weight. |" in text
     assert "| `least` | 2 | Bounds of the weight. |" in text
     assert "| `windows` | 2 | In how many windows" in text
-    assert page._rule_row(Heavy())[1:] == ("each layer", "no", "no")
+    assert page._rule_row(Heavy())[1:] == ("each layer", "standard", "no", "no")
+
+
+@pytest.mark.parametrize("name", all_measures())
+def test_the_cost_of_every_measure_is_known(name: str) -> None:
+    assert page._cost(all_measures()[name])

@@ -497,7 +497,9 @@ def test_attention_is_watched_at_its_output(batch_first: bool, steps: int) -> No
     torch.testing.assert_close(report["attention.out_proj"]["activation_mean"], out.mean(0), rtol=1e-5, atol=1e-6)
     assert float(report["attention.out_proj"]["activation_rows"]) == 6 * steps
     assert (report["attention.out_proj"]["gradient_flow"] > 0).all()
-    assert report.coverage.missed == {"attention": "MultiheadAttention: the neurons of in_proj_weight are not watched"}
+    assert report.coverage.unwatched == {
+        "attention": "MultiheadAttention: the neurons of in_proj_weight are not watched"
+    }
     assert not monitor.finder.tracing
 
 
@@ -766,7 +768,7 @@ class Lists(nn.Module):
 @pytest.mark.parametrize("steps", [1, 2])
 def test_lists_of_parameters(steps: int) -> None:
     _, report = watch_step(Lists(), torch.randn(6, 3), steps=steps)
-    assert report.coverage.missed == {}
+    assert report.coverage.unwatched == {}
     assert report.coverage.parameters == 1
     layers = layers_of(Lists(), torch.randn(6, 3), steps=steps)
     assert rows_of(layers) == [
@@ -889,7 +891,7 @@ def test_layer_that_joins_when_tracing_is_over(monkeypatch: pytest.MonkeyPatch, 
     report = monitor.close()
     monitor.remove()
     assert {name: layer.activation for name, layer in report.items()} == {"body": None, "late": "act"}
-    assert report.coverage.missed == {"spare": "never called"}
+    assert report.coverage.unwatched == {"spare": "never called"}
 
 
 # Weights
@@ -1078,7 +1080,7 @@ def test_recurrent_cells_are_a_layer_a_call() -> None:
         (6, None, "gru"),
         (3, "tanh", "rnn"),
     ]
-    assert report.coverage.missed == {}
+    assert report.coverage.unwatched == {}
     assert report.coverage.parameters == 1
     first, _ = net.lstm(x[0])
     torch.testing.assert_close(report["lstm"]["on_rate"], (first > 0).double().mean(0))
@@ -1134,7 +1136,7 @@ def test_layer_that_returns_no_tensor_is_listed() -> None:
             return super().forward(self.hidden(x).out)
 
     _, report = watch_step(Net(), torch.randn(5, 4))
-    assert report.coverage.missed == {"hidden": "gives a SimpleNamespace without a tensor of numbers"}
+    assert report.coverage.unwatched == {"hidden": "gives a SimpleNamespace without a tensor of numbers"}
 
 
 def test_modules_that_are_no_layers_are_listed() -> None:

@@ -58,6 +58,14 @@ def test_keeps_the_learning_rate_of_that_window() -> None:
     assert rate[0].isnan()
 
 
+def test_confirmed_after_several_windows_in_a_row() -> None:
+    life = life_of(CYCLE)
+    assert life.confirmed().tolist() == [False, True, True, False]
+    assert life.confirmed(windows=4).tolist() == [False, True, False, False]
+    life.observe(torch.tensor([True, False, True, True]), 50.0, by_hand.window())
+    assert life.confirmed(windows=2).tolist() == [False, False, True, True]
+
+
 def test_a_copy_stays_as_it_is() -> None:
     life = life_of(CYCLE)
     copy = life.copy()
@@ -110,7 +118,9 @@ def test_follows_a_network_that_dies_and_is_cured() -> None:
     for bias in (0.0, -9.0, -9.0, 0.0):
         train(bias)
     monitor.remove()
-    life = monitor.diagnosis.lives["0"]
+    assert monitor.report is not None
+    life = monitor.report["0"].life
     assert life.deaths.tolist() == [0, 1, 0, 0]
     assert life.revived.tolist() == [-1, 20, -1, -1]
     assert life.windows.tolist() == [0, 0, 0, 0]
+    assert [report["0"].life.windows[1] for report in monitor.reports] == [0, 1, 2, 0]

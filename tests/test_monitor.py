@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_neurohealth import Monitor
+from lightning_neurohealth import Monitor, Report
 from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.signals import Signal
 from tests.training import MLP, make_data, traces
@@ -199,3 +199,61 @@ def test_many_steps_keep_the_loss_bounded(net: nn.Module) -> None:
     assert len(points) <= 512
     assert points[:2].tolist() == [1.5, 5.5]  # each point stands for four steps
     assert float(points.mean()) == pytest.approx(1099 / 2, rel=1e-3)
+
+
+# Losses that are none
+
+
+def one_step(*losses: Any, validation: bool = False) -> Report:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    monitor = Monitor(net, every_n_steps=1)
+    for _ in range(3):
+        with monitor:
+            net(torch.ones(5, 3)).sum().backward()
+            for loss in losses:
+                monitor.record_loss(loss)
+    if validation:
+        monitor.record_validation_loss(0.5)
+    report = monitor.close()
+    monitor.remove()
+    assert report is not None
+    return report
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (torch.ones(5), "it was a tensor of shape (5,)"),
+        ({"loss": torch.ones(())}, "it was a dict"),
+        (None, "it was a NoneType"),
+        (torch.ones((), dtype=torch.complex64), "complex64"),
+    ],
+    ids=["vector", "mapping", "nothing", "complex"],
+)
+def test_a_loss_that_is_no_number_is_listed_and_the_rest_goes_on(loss: Any, said: str) -> None:
+    report = one_step(loss)
+    assert said in report.coverage.missed["train_loss"]
+    assert report.run["train_loss"].numel() == 0
+    assert "on_rate" in report["0"]
+
+
+def test_a_loss_that_was_never_recorded_is_listed() -> None:
+    assert "none was seen" in one_step().coverage.missed["train_loss"]
+
+
+@pytest.mark.parametrize("loss", [torch.tensor(2.0), torch.full((1, 1), 2.0), torch.tensor(2), 2.0, 2])
+def test_one_number_in_any_form_is_a_loss(loss: Any) -> None:
+    report = one_step(loss)
+    assert report.run["train_loss"].tolist() == [2.0] * 3
+    assert "train_loss" not in report.coverage.missed
+
+
+def test_a_missing_validation_loss_is_listed_until_there_is_one() -> None:
+    assert "no validation loss was logged" in one_step(1.0).coverage.missed["validation_history"]
+    assert "validation_history" not in one_step(1.0, validation=True).coverage.missed
+
+
+def test_what_is_missing_beside_layers_is_not_called_unwatched() -> None:
+    report = one_step()
+    assert report.coverage.unwatched == {}
+    assert "not watched" not in str(report)

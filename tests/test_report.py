@@ -145,7 +145,12 @@ def test_to_dict_survives_json() -> None:
     assert facts["severity"] == "CRITICAL"
     assert facts["findings"][0]["neurons"] == [0, 2]
     assert facts["findings"][0]["since"] == [0, 40]
-    assert facts["coverage"] == {"watched": ["fc1"], "missed": {"fc9": "never called"}, "parameters": 0.5}
+    assert facts["coverage"] == {
+        "watched": ["fc1"],
+        "missed": {"fc9": "never called"},
+        "unfed": [],
+        "parameters": 0.5,
+    }
     assert facts["not_judged"] == {"dormant_neurons": "needs dormancy"}
     assert len(facts["recovered"]) == 1
 

@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from lightning_neurohealth import Monitor, NeuronHealth
@@ -42,7 +41,6 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("measures", ["slope", "xyz"], ValueError, f"no measure is called 'xyz'; known are {next(iter(all_measures()))}, "),
     ("measures", "standart", ValueError, "no measure is called 'standart'; did you mean 'standard'"),
     ("measures", "everything", ValueError, "Sets are economy, standard, full"),
-    ("measures", ["output_correlation"], ValueError, "output_correlation is not collected: it needs to know on which"),
     ("measures", ["slope", "standrd"], ValueError, "no measure is called 'standrd'; did you mean 'standard'"),
     ("measures", 5, TypeError, 'measures=5: must be "economy", "standard", "full", or a list of names, e.g. ["on_'),
     ("measures", None, TypeError, 'measures=None: must be "economy"'),
@@ -156,18 +154,6 @@ def test_a_default_rule_without_its_measures_is_listed_with_what_it_needs() -> N
         for name, rule in all_rules().items()
     }
     assert settings.not_judged == {name: f"needs {', '.join(measures)}" for name, measures in needs.items()}
-
-
-@pytest.mark.parametrize("measures", ["full", ["on_rate", "full"]], ids=str)
-def test_what_the_full_set_lacks_is_listed_with_the_reason(measures: Any) -> None:
-    net = network()
-    monitor = Monitor(net, measures=measures)
-    with monitor:
-        net(torch.randn(5, 3)).sum().backward()
-    report = monitor.close()
-    assert report is not None
-    assert report.coverage.missed["output_correlation"].startswith("not collected: it needs to know on which rows")
-    assert list(report.coverage.watched) == ["0", "2"]
 
 
 # What a monitor refuses when it sees the model

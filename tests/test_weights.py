@@ -151,7 +151,7 @@ def test_gradient_is_that_of_the_parameter_of_its_shape(kind: str) -> None:
 def test_coverage_counts_its_parameters(kind: str) -> None:
     report, _ = trained(kind, network(kind), watched=True, steps=1)
     assert report is not None
-    assert report.coverage.missed == {}
+    assert report.coverage.unwatched == {}
     assert report.coverage.parameters == 1
 
 

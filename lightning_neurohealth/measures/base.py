@@ -13,18 +13,21 @@ from lightning_neurohealth.signals import Signal, Subject
 from lightning_neurohealth.statistics import Statistic
 
 Level = Literal["economy", "standard", "full"]
+NEXT = "next_"
 
 
 class Measure(ABC):
     """A formula over statistics: one number a neuron, one a layer, one a parameter or one for the run.
 
     The signature of ``compute`` is the list of what it needs: each parameter is named after a signal and annotated with
-    a statistic, ``def compute(self, activation: SignCounts) -> Tensor``. A parameter named ``subject`` gets the layer
-    (or the table of parameters, or the run) itself.
+    a statistic, ``def compute(self, activation: SignCounts) -> Tensor``. With ``next_`` before the signal's name it is
+    that of the next layer in the order of execution. A parameter named ``subject`` gets the layer (or the table of
+    parameters, or the run) itself.
 
     Attributes:
         name: The class's name in snake case, as in reports and loggers.
         needs: Signal to statistic.
+        of_next: Signals of the next layer among them.
         subject: Whom the numbers are of, as its signals say.
         level: The smallest set that has it.
         percent: True if the number is a share, shown in percent.
@@ -34,6 +37,7 @@ class Measure(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[dict[Signal, type[Statistic]]]
+    of_next: ClassVar[frozenset[Signal]] = frozenset()
     subject: ClassVar[Subject]
     level: ClassVar[Level] = "standard"
     percent: ClassVar[bool] = False
@@ -51,17 +55,20 @@ class Measure(ABC):
             return
         where = f"{place_of(cls)}: {cls.__name__}.compute"
         hints = get_type_hints(cls.compute)
-        cls.needs, cls.wants_subject = {}, False
+        cls.needs, cls.of_next, cls.wants_subject = {}, frozenset(), False
         for name in parameters_of(cls.compute):
             if name == "subject":
                 cls.wants_subject = True
                 continue
-            if name not in {signal.value for signal in Signal}:
+            signal = name.removeprefix(NEXT)
+            if signal not in {signal.value for signal in Signal}:
                 raise unknown_name(where, name, [signal.value for signal in Signal])
             statistic = hints.get(name)
             if not (isinstance(statistic, type) and issubclass(statistic, Statistic)):
                 raise TypeError(f"{where}: {name!r} needs a statistic as its annotation, got {statistic!r}")
-            cls.needs[Signal(name)] = statistic
+            cls.needs[Signal(signal)] = statistic
+            if signal != name:
+                cls.of_next |= {Signal(signal)}
         subjects = {signal.subject for signal in cls.needs}
         if len(subjects) != 1:
             raise TypeError(

@@ -45,9 +45,14 @@ class AdaptiveActivation(nn.Module):
         return total(w * FUNCTIONS[name](z) for name, w in zip(self.names, self.weights.softmax(0), strict=True))
 
     @property
+    def shares(self) -> Tensor:
+        """Share of each function, ``[names]``, adding up to 1."""
+        return self.weights.detach().softmax(0)
+
+    @property
     def mixture(self) -> dict[str, float]:
-        """Share of each function, adding up to 1."""
-        return dict(zip(self.names, self.weights.detach().softmax(0).tolist(), strict=True))
+        """Share of each function by its name."""
+        return dict(zip(self.names, self.shares.tolist(), strict=True))
 
     @property
     def entropy(self) -> float:
@@ -62,7 +67,7 @@ class AdaptiveActivation(nn.Module):
 
 def _slope(module: nn.Module, z: Tensor) -> Tensor:
     assert isinstance(module, AdaptiveActivation)
-    shares = module.weights.detach().softmax(0).to(z.dtype)
+    shares = module.shares.to(z.dtype)
     return total(share * _slope_of(name, z) for name, share in zip(module.names, shares, strict=True))
 
 
@@ -72,7 +77,8 @@ def _slope_of(name: str, z: Tensor) -> Tensor:
 
 
 def _activation(module: nn.Module) -> Activation:
-    return Activation("adaptive", partial(_slope, module), init="he", gain=math.sqrt(2))
+    assert isinstance(module, AdaptiveActivation)
+    return Activation("adaptive", partial(_slope, module), init="he", gain=math.sqrt(2), parts=module.names)
 
 
 activations.register(AdaptiveActivation, _activation)

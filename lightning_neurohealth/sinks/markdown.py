@@ -41,7 +41,7 @@ def markdown(report: Report) -> str:
         lines += ["", _escaped(rest(report))]
     if report.recovered:
         lines += ["", _escaped(recovered(report))]
-    if report.coverage.missed:
+    if report.coverage.unwatched:
         lines += ["", _escaped(not_watched(report))]
     return "\n".join(lines)
 

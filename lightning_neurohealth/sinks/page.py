@@ -141,7 +141,7 @@ def _gone(history: History) -> str:
 def _coverage(report: Report) -> str:
     seen = report.coverage
     lines = [f"<p>{len(seen.watched)} layers are watched; they hold {seen.parameters:.0%} of the parameters.</p>"]
-    for title, reasons_ in (("not watched", seen.missed), ("rules that could not judge", report.not_judged)):
+    for title, reasons_ in (("not seen", seen.missed), ("rules that could not judge", report.not_judged)):
         rows = _joined(
             f"<dt>{_text(name or 'the model itself')}</dt><dd>{_text(why)}</dd>"
             for name, why in list(reasons_.items())[:MISSED]

@@ -25,4 +25,4 @@ def test_layers() -> None:
     assert (depthwise.fan_in, depthwise.weight_axis) == (7 * 7, 0)
     assert outputs(found) == ["classifier"]
     assert not gates(found)
-    assert found.coverage.missed == {}
+    assert found.coverage.unwatched == {}

@@ -32,4 +32,4 @@ def test_layers() -> None:
     }
     assert outputs(found) == ["classifier"]
     assert not gates(found)
-    assert found.coverage.missed == {}
+    assert found.coverage.unwatched == {}

@@ -33,4 +33,4 @@ def test_layers(kind: str) -> None:
     assert {name for name, layer in found.layers.items() if layer.normalized} == relu - sums
     assert outputs(found) == ["classifier.1"]
     assert not gates(found)
-    assert found.coverage.missed == {}
+    assert found.coverage.unwatched == {}

@@ -23,7 +23,10 @@ from tests.measures.harness import Batches, compute, layer, parameters, run
 HERE = Path(__file__)
 FOLDER = Path(lightning_neurohealth.measures.__path__[0])
 FIRST_STEPS = {"nonfinite_step", "nonfinite_loss_step", "nonfinite_gradient_step"}  # infinite where all is well
-LAYER = layer(5, nn.Tanh(), fan_in=4, fan_out=3, nonnegative=True)  # tanh has tails, slopes and two ends
+# tanh has tails, slopes and two ends
+LAYER = layer(5, nn.Tanh(), parts=("a", "b", "c", "d", "e"), fan_in=4, fan_out=3, nonnegative=True)
+RELATIVE = {"dormancy", "fitness", "redundancy", "twin_distance"}  # to the other neurons of the layer
+OF_A_NEURON = [m for m in all_measures().values() if m.subject == "layer" and m.name not in RELATIVE]
 SHAPE = re.compile(r"``\[\w+\]``|scalar|one number a parameter")
 READS_AS = re.compile(r"Sources?: \S|\n\n *\S|infinite if none")
 
@@ -66,6 +69,24 @@ def test_gives_finite_numbers_on_ordinary_data(measure: Measure) -> None:
     assert value.dtype in (np.float32, np.float64)
     assert value.shape in ((), (subject.neurons,)) or measure.subject == "run"
     assert np.isposinf(value) if measure.name in FIRST_STEPS else np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("measure", OF_A_NEURON, ids=lambda m: m.name)
+def test_what_is_not_finite_stays_in_its_neuron(measure: Measure, bad: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = {signal.value: torch.rand((9, LAYER.neurons), generator=generator) for signal in measure.needs}
+    spoiled = {name: rows.clone() for name, rows in clean.items()}
+    for rows in spoiled.values():
+        rows[4, 2] = bad
+    before, after = (
+        compute(measure.name, {name: Batches(tuple(rows.split([2, 1, 6]))) for name, rows in given.items()}, LAYER)
+        for given in (clean, spoiled)
+    )
+    if before.shape == (LAYER.neurons,):
+        np.testing.assert_array_equal(np.delete(after, 2), np.delete(before, 2))
+    else:
+        assert before.shape == ()
 
 
 def width(signal: Signal, subject: Subject) -> int:

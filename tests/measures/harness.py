@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ from lightning_neurohealth.taps import fold
 CPU = torch.device("cpu")
 
 
-def layer(neurons: int, activation: nn.Module | None = None, **facts: Any) -> Layer:
-    """A layer that some activation follows, none by default."""
+def layer(neurons: int, activation: nn.Module | None = None, parts: tuple[str, ...] = (), **facts: Any) -> Layer:
+    """A layer that some activation follows, none by default; with ``parts``, one that is a mixture of these."""
     function = IDENTITY if activation is None else from_module(activation)
     assert function is not None
+    function = replace(function, parts=parts) if parts else function
     return Layer("fc", neurons, -1, CPU, function, None if activation is None else "act", **facts)
 
 
@@ -96,6 +97,7 @@ def compute(name: str, given: Batches | dict[str, Batches], subject: Any = None)
         ledger.advance(Signal.VALIDATION_LOSS)
     book = ledger.books[subject]
     arguments: dict[str, Any] = {signal.value: statistic for signal in measure.needs for statistic in book[signal]}
+    arguments.update({f"next_{signal.value}": arguments[signal.value] for signal in measure.of_next})
     if "subject" in measure.compute.__annotations__:
         arguments["subject"] = subject
     return np.asarray(measure.compute(**arguments))
@@ -114,6 +116,7 @@ LAYOUTS: dict[str, tuple[list[tuple[int, ...]], int, torch.dtype]] = {
     "N T D": ([(7, 4, 5), (1, 2, 5), (13, 4, 5)], -1, torch.float32),
     "N C T": ([(7, 5, 4), (1, 5, 4), (13, 5, 2)], 1, torch.float32),
     "N C H W": ([(7, 3, 2, 5), (1, 3, 2, 5), (13, 3, 2, 5)], 1, torch.float32),
+    "N C D H W": ([(7, 3, 2, 2, 2), (1, 3, 2, 2, 2), (13, 3, 1, 2, 4)], 1, torch.float32),
     "channels last": ([(7, 3, 2, 5), (1, 3, 2, 5), (13, 3, 2, 5)], 1, torch.float32),
     "C H W": ([(3, 2, 5), (3, 2, 5)], 0, torch.float32),
     "one neuron": ([(7, 1), (1, 1), (13, 1)], -1, torch.float32),

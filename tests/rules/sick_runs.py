@@ -303,8 +303,10 @@ def frozen_half_way() -> Trained:
 
 
 @network
-def thrown_by_a_cycle() -> Trained:
-    """A rate that is too high to come any nearer, and stays there."""
-    net = mlp()
-    reports = fit(Lit(net, lambda net: adam(net, 0.03)), every=5, window="epoch", epochs=16, batch=32)
+def held_up_by_its_rate() -> Trained:
+    """Steps too large for a linear regression to settle on its noise, of variance 0.25."""
+    net, x = nn.Sequential(nn.Linear(16, 1)), torch.randn(512, 16)
+    data = (x, x @ torch.randn(16) / 1.5 + 0.5 * torch.randn(512))
+    reports = fit(Lit(net, lambda net: sgd(net, 0.1), regress), data=data, batch=16, every=5, window="epoch", epochs=9)
+    assert reports[-1].run["train_loss"].mean() > 0.25 * 1.1
     return Trained(reports)
