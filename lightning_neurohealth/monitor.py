@@ -47,6 +47,7 @@ PIECE = "the run broke off, and its neurons lie on several ranks"
 HIDDEN = "the engine that updates the parameters keeps their gradients to itself"
 APART = "it compares all neurons of a layer, and is not measured of layers whose neurons lie on several ranks"
 NO_ROWS = "has seen no rows"
+UNANSWERED = "no labels or predictions were found, or the model was right on every sample of the window, or on none"
 ALONE = "the run broke off: what other ranks have seen since the last report is missing"
 
 
@@ -460,7 +461,8 @@ class Monitor:
             )
         answered = any("output_correlation" in measures for measures in numbers.layers.values())
         if "output_correlation" in self.settings.chosen_measures and not answered:
-            unfed["output_correlation"] = self.answers.reason or ALL_ALIKE
+            # what this rank knows another may not, and reports are the same on all
+            unfed["output_correlation"] = (self.answers.reason or ALL_ALIKE) if ranks.world_size() == 1 else UNANSWERED
         return unfed
 
     def _strangers(self) -> list[Layer]:

@@ -37,6 +37,7 @@ def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
         "called": sorted({name for note in notes for name in note["called"]}),
         "unknown": {name: why for name, why in unseen(notes).items() if name != "*"},
         "failed_measures": dict(monitor._failed_measures),
+        "unanswered": monitor.answers.reason,
         "progress": {f.name: getattr(monitor.progress, f.name) for f in fields(monitor.progress)},
         "initial": monitor.initial,
         "diagnosis": remembered(monitor.diagnosis),
@@ -80,6 +81,7 @@ def restore(monitor: Monitor, frozen: Mapping[str, Any]) -> None:
         parameters._samples = samples.to(parameters.device)
 
     monitor._failed_measures.update(state["failed_measures"])
+    monitor.answers.reason = state["unanswered"]
     gone = [facts["name"] for facts in state["ledger"]["layers"] if facts not in layers]
     _warn(
         {

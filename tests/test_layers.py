@@ -971,8 +971,8 @@ def test_include_and_exclude(choice: dict[str, Any], names: list[str]) -> None:
     for name in names:
         assert layers[name].activation == (f"{name[0]}.act" if name.endswith("fc1") else None)
     _, report = watch_step(net, x, **choice)
-    assert set(report.coverage.missed) == {"0.fc1", "0.fc2", "1.fc1", "1.fc2"} - set(names)
-    assert set(report.coverage.missed.values()) == {"excluded"}
+    assert set(report.coverage.unwatched) == {"0.fc1", "0.fc2", "1.fc1", "1.fc2"} - set(names)
+    assert set(report.coverage.unwatched.values()) == {"excluded"}
 
 
 def test_pattern_that_matches_nothing() -> None:
@@ -1141,7 +1141,7 @@ def test_layer_that_returns_no_tensor_is_listed() -> None:
 
 def test_modules_that_are_no_layers_are_listed() -> None:
     _, report = watch_step(Reader(), torch.randint(50, (3, 2)))
-    assert report.coverage.missed == {"spare": "never called"}
+    assert report.coverage.unwatched == {"spare": "never called"}
     assert report.coverage.parameters == pytest.approx(1 - 6 / sum(p.numel() for p in Reader().parameters()))
 
 
@@ -1151,7 +1151,7 @@ def test_neurons_of_an_embedding_are_the_features_of_its_words(kind: type[nn.Mod
     net, words = nn.Sequential(kind(7, 4), nn.Linear(4, 3)), torch.randint(7, (8, 5))
     monitor, report = watch_step(net, words)
     assert rows_of(monitor.finder.layers) == [("0", "0", None, -1, 4), ("1", "1", None, -1, 3)]
-    assert report.coverage.missed == {}
+    assert report.coverage.unwatched == {}
     assert report.coverage.parameters == 1
     out = net[0](words).flatten(0, -2).requires_grad_()
     layer = report["0"]

@@ -94,7 +94,7 @@ def _obstacle(modules: Mapping[str, nn.Module], module: nn.Module | None, done: 
     if parametrize.is_parametrized(module) or (weight is not None and not isinstance(weight, Parameter)):
         return "its weight is computed from others"
     if not cuttable(module):
-        return f"a {type(module).__name__} initialises itself"
+        return f"{type(module).__name__} initialises itself"
     assert weight is not None
     if not weight.requires_grad:
         return "its weights are frozen"

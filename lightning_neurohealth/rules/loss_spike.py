@@ -16,8 +16,8 @@ from lightning_neurohealth.window import Past, Window
 
 HISTORY = 500
 """Points by which it is told whether spikes are usual."""
-FEW = 3
-"""Of them, so many prove nothing."""
+FEW = 1
+"""Of them, so many prove nothing: a second one in a hundred steps does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class LossSpike(RunRule):
         share: Least height, as a share of the loss at the start: a network that is sure of itself leaps from next to
             nothing to little.
         rare: Share of the steps from which on spikes are usual in this run.
+        before: Steps from which the usual deviation is known well enough: of 30, it is known to a fifth.
     """
 
     windows: int = 1
@@ -48,6 +49,7 @@ class LossSpike(RunRule):
     skew: float = 5.0
     share: float = 0.05
     rare: float = 0.01
+    before: int = 30
 
     def judge(self, window: Window, past: list[Past], train_loss: Tensor) -> Iterable[Verdict]:
         losses = train_loss.tolist()
@@ -55,15 +57,23 @@ class LossSpike(RunRule):
             return
         earlier = [loss for entry in past for loss in entry.measures["train_loss"].tolist()][-HISTORY:]
         every = [*earlier, *losses]
+        steps = max(1, round(window.steps / len(losses)))  # that a point stands for
+
+        def step_of(place: int) -> int:
+            return window.seen - window.steps + (place - len(earlier)) * steps
+
         spikes = self._spikes(every, len(earlier), abs(window.progress.initial))
         beginnings = [i for i in spikes if i - 1 not in spikes]
-        late = [i for i in beginnings if i >= len(earlier)]
+        late = [
+            i
+            for i in beginnings
+            if i >= max(len(earlier), self.before) and not (steps == 1 and _ends_an_epoch(step_of(i), window))
+        ]
         if not late or len(beginnings) > max(FEW, self.rare * len(every)):
             return
         worst = max(late, key=lambda i: every[i])
         score = z_scores(every[worst : worst + 1], every[:worst])[0]
-        steps = max(1, round(window.steps / len(losses)))  # that a point stands for
-        step = window.seen - window.steps + (worst - len(earlier)) * steps
+        step = step_of(worst)
         after = enumerate(every[worst + 1 :], 1)
         length = next((n for n, loss in after if z_scores([loss], every[:worst])[0] <= self.height), None)
         place = _place(step, steps, window)
@@ -95,6 +105,14 @@ def _before(losses: Sequence[float], place: int) -> list[float]:
 
 def _usual(losses: Sequence[float], place: int) -> float:
     return median(_before(losses, place))
+
+
+def _ends_an_epoch(step: int, window: Window) -> bool:
+    # the last batch is often smaller than the others, and its loss the noisier
+    if math.isinf(window.trained) or not window.trained:
+        return False
+    length = round(window.seen / window.trained)
+    return step % length == length - 1
 
 
 def _place(step: int, steps: int, window: Window) -> str:

@@ -39,4 +39,4 @@ def test_layers(act: str, function: str) -> None:
     assert found.layers["bert.pooler.dense"].activation == "bert.pooler.activation"
     assert outputs(found) == ["classifier"]
     assert not gates(found)
-    assert found.coverage.missed == {}
+    assert found.coverage.unwatched == {}

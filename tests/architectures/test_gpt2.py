@@ -37,6 +37,6 @@ def test_coverage() -> None:
     config = GPT2Config(vocab_size=50, n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1)
     model = GPT2LMHeadModel(config)
     coverage = watched(model, input_ids=torch.randint(50, (2, 6))).coverage
-    assert coverage.missed == {}
+    assert coverage.unwatched == {}
     missed = sum(p.numel() for name, p in model.named_parameters() if "ln_" in name)
     assert coverage.parameters == pytest.approx(1 - missed / sum(p.numel() for p in model.parameters()))

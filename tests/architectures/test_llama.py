@@ -35,4 +35,4 @@ def test_layers() -> None:
     assert gates(found) == {"model.layers.0.mlp.gate_proj", "model.layers.1.mlp.gate_proj"}
     assert found.layers["model.layers.0.mlp.gate_proj"].activation == "model.layers.0.mlp.act_fn"
     assert outputs(found) == ["lm_head"]
-    assert found.coverage.missed == {}
+    assert found.coverage.unwatched == {}

@@ -56,4 +56,4 @@ def test_layers() -> None:
     assert found.layers["proj_out"].weight == "model.decoder.embed_tokens.weight"
     assert outputs(found) == ["proj_out"]
     assert not gates(found)
-    assert found.coverage.missed == {}
+    assert found.coverage.unwatched == {}

@@ -138,7 +138,7 @@ class TestInitialize:
         before = model.embed.weight.clone()
         found = initialize(model, torch.arange(9))
         assert found.chosen == {"fc": "he"}
-        assert found.left == {"head": "its weights are those of embed"}
+        assert found.left == {"embed": "Embedding initialises itself", "head": "its weights are those of embed"}
         assert torch.equal(model.embed.weight, before)
 
     def test_leaves_all_but_the_weights(self) -> None:

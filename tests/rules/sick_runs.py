@@ -185,7 +185,7 @@ def targets_of_noise() -> Trained:
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(net(x)[:, 0], 3 * torch.randn(len(x)))
 
-    reports = train(net, loss, steps=400, window=50, every=2)
+    reports = train(net, loss, steps=700, window=50, every=2)
     assert written_by(net, net[2])[:, 0].var() < 1
     return Trained(reports)
 

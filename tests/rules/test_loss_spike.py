@@ -14,9 +14,10 @@ from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.progress import Progress
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.loss_spike import LossSpike
+from tests import networks
 from tests.rules import by_hand, sick_runs, tempting_runs
 
-HEALTHY = tempting_runs.HEALTHY
+HEALTHY = [*networks.HEALTHY, *tempting_runs.HEALTHY]
 
 
 @pytest.mark.parametrize(
