@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,28 @@ def saw_nothing(book: Book) -> bool:
     """True for a layer of which no row has come in the window."""
     flowing = [s for signal in FLOWS for s in book.get(signal, ())]
     return bool(flowing) and not any(float(statistic.new_rows) for statistic in flowing)
+
+
+def unfed(numbers: Numbers, chosen: Container[str], bad_loss: str, unanswered: str) -> dict[str, str]:
+    """Measures of which nothing came in the window, each with the reason.
+
+    Args:
+        chosen: Names of the measures that are computed.
+        bad_loss: What was given for a loss and was none; empty if nothing was.
+        unanswered: Why it is not known where the model was right.
+    """
+    reasons = {}
+    if "train_loss" in numbers.run and not numbers.run["train_loss"].numel():
+        what = f"it was {bad_loss}, not one number" if bad_loss else "none was seen"
+        reasons["train_loss"] = f"no loss: {what}; progress, plateaus, spikes and the like cannot be judged"
+    if "validation_history" in numbers.run and not numbers.run["validation_history"].numel():
+        reasons["validation_history"] = (
+            "no validation loss was logged (as val_loss or the like); overfitting cannot be judged"
+        )
+    answered = any("output_correlation" in measures for measures in numbers.layers.values())
+    if "output_correlation" in chosen and not answered:
+        reasons["output_correlation"] = unanswered
+    return reasons
 
 
 def _try(

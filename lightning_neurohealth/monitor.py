@@ -22,7 +22,7 @@ from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.folding import thin
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
-from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing
+from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
@@ -383,7 +383,11 @@ class Monitor:
             findings=findings,
             recovered=recovered,
             coverage=coverage_of(
-                known, self.ledger.notes, self.parameters, {**without_rows, **missing}, self._unfed(numbers)
+                known,
+                self.ledger.notes,
+                self.parameters,
+                {**without_rows, **missing},
+                unfed(numbers, self.settings.chosen_measures, self._bad_loss, self._unanswered),
             ),
             not_judged=dict(self.diagnosis.not_judged),
             every_n_steps=every,
@@ -449,21 +453,10 @@ class Monitor:
         measures = self.settings.chosen_measures.items()
         return {name: APART for name, measure in measures if self.ledger.apart & set(measure.needs.values())}
 
-    def _unfed(self, numbers: Numbers) -> dict[str, str]:
-        """Measures of which nothing came in the window, each with the reason."""
-        unfed = {}
-        if "train_loss" in numbers.run and not numbers.run["train_loss"].numel():
-            what = f"it was {self._bad_loss}, not one number" if self._bad_loss else "none was seen"
-            unfed["train_loss"] = f"no loss: {what}; progress, plateaus, spikes and the like cannot be judged"
-        if "validation_history" in numbers.run and not numbers.run["validation_history"].numel():
-            unfed["validation_history"] = (
-                "no validation loss was logged (as val_loss or the like); overfitting cannot be judged"
-            )
-        answered = any("output_correlation" in measures for measures in numbers.layers.values())
-        if "output_correlation" in self.settings.chosen_measures and not answered:
-            # what this rank knows another may not, and reports are the same on all
-            unfed["output_correlation"] = (self.answers.reason or ALL_ALIKE) if ranks.world_size() == 1 else UNANSWERED
-        return unfed
+    @property
+    def _unanswered(self) -> str:
+        # what this rank knows another may not, and reports are the same on all
+        return (self.answers.reason or ALL_ALIKE) if ranks.world_size() == 1 else UNANSWERED
 
     def _strangers(self) -> list[Layer]:
         return self.ledger.strangers()

@@ -21,8 +21,8 @@ Compare = Callable[..., Tensor]
 class Rows:
     """Rows of ``x``, shape ``[outer, neurons, inner]``; every sum is over outer and inner, float64 ``[neurons]``.
 
-    Larger tensors are summed in float32, block by block; of moments, the mean is taken off before they are squared, so
-    that they keep six digits whatever the mean is. Counts are exact.
+    Larger tensors are summed in float32, block by block; the first row is taken off before they are squared, so that
+    moments keep six digits where the mean is far above the spread. Counts are exact.
 
     Attributes:
         x: The tensor, as float32 where it came in halves.
@@ -58,8 +58,8 @@ class Rows:
 
     def counted(self, compare: Compare, value: float) -> Tensor:
         """Rows on which ``compare(x, value)`` holds, e.g. ``torch.gt``; NaN is neither more nor less than anything."""
-        opposite = self._sums.get((torch.gt, value)) if compare is torch.le and self.is_finite else None
-        if opposite is not None:
+        opposite = self._sums.get((torch.gt, value)) if compare is torch.le else None
+        if opposite is not None and self.is_finite:
             return self.count - opposite
         return self.total(lambda x, out: compare(x, value, out=out), (compare, value))
 
@@ -86,10 +86,12 @@ class Rows:
         return _add([((block.amax(1) != 0) | (block.amin(1) != 0)).sum() for block in self._blocks()])
 
     def total(self, write: Write, key: object = None) -> Tensor:
-        """Σ of what ``write`` puts in; computed once for each ``key``."""
-        found = self._sums.get(key)
-        if found is None or key is None:
-            found = self._sums[key] = _add([self._total(block, write) for block in self._blocks()])
+        """Σ of what ``write`` puts in; computed once for each ``key`` that is given."""
+        if key in self._sums:
+            return self._sums[key]
+        found = _add([self._total(block, write) for block in self._blocks()])
+        if key is not None:
+            self._sums[key] = found
         return found
 
     def total_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -109,24 +111,16 @@ class Rows:
         return sums, squares, (squares - sums * sums / self.count).clamp_min_(0.0)
 
     def _fast_moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        # without its first row, what is near its mean leaves small numbers, and a constant leaves nothing
+        first = self.x[:1, :, :1].nan_to_num(0.0, 0.0, 0.0)
         sums, squares = [], []
         for block in self._blocks():
-            of_block = self._centred(block)
-            sums.append(of_block[0])
-            squares.append(of_block[1])
-            within = of_block[2]
-        total, square = _add(sums), _add(squares)
-        if len(sums) > 1:
-            within = (square - total * total / self.count).clamp_min_(0.0)
-        return total, square, within
-
-    def _centred(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # without its first row, what is near its mean leaves small numbers, and a constant leaves nothing
-        rows, first = block.shape[0] * block.shape[2], block[:1, :, :1].nan_to_num(0.0, 0.0, 0.0)
-        out = torch.sub(block, first, out=self._space(block))
-        sums = over_rows(out)
-        within = (over_rows(out.square_()) - sums * sums / rows).clamp_min_(0.0)
-        return moved(sums, within, first, rows)
+            out = torch.sub(block, first, out=self._space(block))
+            sums.append(over_rows(out))
+            squares.append(over_rows(out.square_()))
+        total = _add(sums)
+        within = (_add(squares) - total * total / self.count).clamp_min_(0.0)
+        return moved(total, within, first, self.count)
 
     def _total(self, block: Tensor, write: Write) -> Tensor:
         out = self._space(block)
