@@ -110,7 +110,7 @@ def _file(path: Path) -> Path:
     hint = (
         f"there is one in {', '.join(map(str, below[:5]))}"
         if below
-        else "give the log directory of a run that has ended"
+        else "give the log directory of a run; it is written when the first window closes"
     )
     raise FileNotFoundError(f"{path} has no neurohealth/{NAME}; {hint}")
 

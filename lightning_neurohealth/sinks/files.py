@@ -12,9 +12,11 @@ from torch import Tensor
 from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
+from lightning_neurohealth.sinks.pace import Pace
 
 COLUMNS = ("window", "epoch", "step", "layer", "measure", "mean", "min", "max", "neurons")
 EACH = 100
+REST = 60.0  # seconds
 
 
 class Files(Sink):
@@ -25,15 +27,18 @@ class Files(Sink):
     - ``measures.csv``: a row a window, layer and measure with the mean, least and greatest of its neurons; rows of the
       run as a whole have no layer, and their ``neurons`` counts points.
     - ``health.txt``: the report of the last window.
-    - ``report.json``, when the run ends: all windows, as :meth:`Report.load` reads them.
+    - ``report.json``: all windows, as :meth:`Report.load` reads them.
 
-    A run begins them anew.
+    A run begins them anew. While it goes on, ``findings.json`` and ``report.json`` are brought up to date at the end of
+    a window, once a minute at most and more rarely where that takes more than a hundredth of the time; so a run that is
+    killed leaves both. Each is replaced as a whole: whoever reads it sees the old one or the new one.
     """
 
     def open(self, place: Place) -> None:
         super().open(place)
         self._windows: list[str] = []
         self._pending = 0
+        self._pace = Pace(REST)
         if place.folder is None:
             return
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +57,13 @@ class Files(Sink):
         replace_file(folder / "health.txt", f"{report}\n")
         self._windows.append(json.dumps(plain(report.to_dict()), allow_nan=False))
         self._pending += 1
+        due = self._pace.due
         # The list is rewritten as a whole, so that it is valid at any time; in a long run not at every window.
-        if report.last or self._pending * EACH >= len(self._windows):
+        if due or report.last or self._pending * EACH >= len(self._windows):
             self._write_findings(folder)
+        if due and not report.last:  # then close writes it
+            with self._pace.turn():
+                self._write_report(folder, report)
 
     def close(self, report: Report | None) -> None:
         folder = self.place.folder
@@ -63,7 +72,10 @@ class Files(Sink):
         if self._pending:
             self._write_findings(folder)
         if report is not None:
-            replace_file(folder / "report.json", report.to_json())
+            self._write_report(folder, report)
+
+    def _write_report(self, folder: Path, report: Report) -> None:
+        replace_file(folder / "report.json", report.to_json())
 
     def _write_findings(self, folder: Path) -> None:
         replace_file(folder / "findings.json", "[" + ",\n".join(self._windows) + "]\n")

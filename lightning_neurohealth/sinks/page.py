@@ -17,10 +17,12 @@ from lightning_neurohealth.history import History
 from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
+from lightning_neurohealth.sinks.pace import Pace
 from lightning_neurohealth.sinks.page_data import page_data, shown_windows
 from lightning_neurohealth.table import printable, reasons
 
 NAME = "report.html"
+REST = 600.0  # seconds
 FULL = 12  # findings that need no click
 REASONED = 4  # of them those with cause and remedy: a long list is read for its places first
 MISSED = 200
@@ -29,27 +31,37 @@ SIGNS = {Severity.HEALTHY: "✓", Severity.WARNING: "●", Severity.SERIOUS: "�
 
 
 class Page(Sink):
-    """Writes ``report.html`` into the folder ``neurohealth`` of the trainer's log directory when the run ends: one file
-    with everything in it, to be opened in a browser. Without plotly it says so, once, and writes nothing.
+    """Writes ``report.html`` into the folder ``neurohealth`` of the trainer's log directory: one file with everything
+    in it, to be opened in a browser. Without plotly it says so, once, and writes nothing.
+
+    It is written when the run ends, and at the end of a window after each ten minutes, or more rarely where that takes
+    more than a hundredth of the time.
     """
 
     def open(self, place: Place) -> None:
         super().open(place)
+        self._pace = Pace(REST, first=REST)
         if place.folder is not None:
             (place.folder / NAME).unlink(missing_ok=True)
 
     def write(self, report: Report, step: int) -> None:
-        """Nothing yet: the page holds all windows."""
+        if self._pace.due and not report.last and find_spec("plotly") is not None:
+            with self._pace.turn():
+                self._write(report)
 
     def close(self, report: Report | None) -> None:
-        folder = self.place.folder
-        if folder is None or report is None:
+        if self.place.folder is None or report is None:
             return
         if find_spec("plotly") is None:
             self.place.echo(MISSING)
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / NAME, html_page(report, "/".join(folder.absolute().parent.parts[-2:])))
+        self._write(report)
+
+    def _write(self, report: Report) -> None:
+        folder = self.place.folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / NAME, html_page(report, "/".join(folder.absolute().parent.parts[-2:])))
 
 
 def html_page(report: Report, run: str = "") -> str:

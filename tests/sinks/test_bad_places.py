@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
-from lightning_neurohealth import NeuronHealth
+from lightning_neurohealth import NeuronHealth, Report
 
 EPOCHS = 3
 
@@ -115,4 +115,5 @@ def test_no_room_for_what_is_written_at_the_end(tmp_path, capsys, monkeypatch):
     assert [re.search(r"NeuronHealth: (\w+) failed", text)[1] for text in said] == ["Files", "Page"]
     is_said(health, capsys.readouterr().out)
     left = {path.name for path in (tmp_path / "neurohealth").iterdir()}
-    assert left == {"findings.json", "health.txt", "measures.csv"}  # whole, and of the window before
+    assert left == {"findings.json", "health.txt", "measures.csv", "report.json"}
+    assert Report.load(tmp_path).index < EPOCHS - 1  # whole, and of a window before
