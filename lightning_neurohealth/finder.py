@@ -7,16 +7,15 @@ does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the p
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth.activations import IDENTITY, Activation
+from lightning_neurohealth.calls import Calls
+from lightning_neurohealth.gates import find_gates, is_bounded
 from lightning_neurohealth.layers import (
-    COLLECTIONS,
     ROOT,
     Layer,
     clean_name,
@@ -39,12 +38,11 @@ from lightning_neurohealth.origins import (
     stored_axis,
     tensors_in,
 )
+from lightning_neurohealth.owners import Owners
+from lightning_neurohealth.patience import Patience
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.weights import Applied, applied_weight, know_weight, shared_neurons
-
-PATIENCE = 100
-"""Measured steps that are traced for the sake of calls that do not come again."""
 
 
 class LayerFinder:
@@ -60,35 +58,21 @@ class LayerFinder:
         self.modules = {clean_name(name): module for name, module in model.named_modules()}
         self.layers: dict[str, Layer] = {}
         self.tracing = True
+        self.unknown: dict[str, str] = {}
+        self.calls = Calls()
+        self._owners = Owners(model, self.modules)
+        self._patience = Patience(
+            {name for name, module in self.modules.items() if name and patterns.wanted(name) and is_owner(module)}
+        )
+        self._origins = Origins(self._owners.paths)
+        self._sites: dict[str, Layer | None] = {}
         self._functions: dict[str, Layer] = {}
         self._weights_used = False
         self._arithmetic: set[str] = set()
         self._outside: set[str] = set()
         self._replaced: dict[str, Layer] = {}
-        self.unknown: dict[str, str] = {}
-        self._missed: set[str] = set()
-        self._awaited: set[str] = set()
-        self._seen: set[str] = set()
-        self._watchable = {
-            name for name, module in self.modules.items() if name and patterns.wanted(name) and is_owner(module)
-        }
-        self._patience = PATIENCE
-        self._sites: dict[str, Layer | None] = {}
-        self._counts: dict[str, Counter[str]] = {}
-        self._recounts: Counter[str] = Counter()
         self._sequence: list[str] = []
         self._names_in_order: list[str] = []
-        self._names = {id(p): clean_name(name) for name, p in model.named_parameters()}
-        self._owners = {name for name, module in self.modules.items() if is_owner(module)}
-        self._owned: dict[int, str] = {}
-        self._homes: dict[str, str] = {}
-        for name, module in self.modules.items():
-            for own, p in module.named_parameters(recurse=False):
-                if not is_lazy(p) and p.dim() >= 2:
-                    # a list of parameters has many, and calls none of them its weight
-                    path = f"{name}.{own}" if isinstance(module, COLLECTIONS) else name
-                    self._owned[id(p)], self._homes[path] = path, name
-        self._origins = Origins(self._owned)
         self._activated: dict[int, str] = {}
         self._inputs: dict[str, tuple[str | None, bool]] = {}
         self._carried: dict[str, frozenset[str]] = {}
@@ -99,8 +83,7 @@ class LayerFinder:
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
         self._origins.clear()
-        self._counts = {}
-        self._recounts.clear()
+        self.calls.begin_step()
         self._sequence.clear()
         self._activated.clear()
         self._order = 0
@@ -114,46 +97,17 @@ class LayerFinder:
             for place, name in enumerate(self._names_in_order):
                 if name in self.layers:
                     self.layers[name].order = place
-        self._missed -= self._sites.keys()
-        self._seen |= {call.split("#")[0] for call in self._sites}
-        if self._missed - self._awaited:
-            self._patience = PATIENCE  # a call that is new: a phase of training has begun
-            self._awaited |= self._missed
-        waiting = bool(self._missed) or not self._watchable <= self._seen
-        if self.tracing and waiting:
-            self._patience -= 1  # what is never called must not keep the tracing on
-        functional = bool(self._functions) or self._weights_used
-        self.tracing = functional or not self.layers or (waiting and self._patience > 0)
-
-    def new_forward(self) -> None:
-        """The model is called anew: calls count from one."""
-        self._counts.clear()
-
-    def enter(self, child: str) -> None:
-        """A composite child of the root is called: its modules' calls count from one."""
-        self._counts.pop(child, None)
-
-    def numbered(self, name: str) -> str:
-        """``name`` for its first call within one forward, ``name#2`` for its second."""
-        name = name or ROOT
-        counts = self._counts.setdefault(name.split(".")[0], Counter())
-        counts[name] += 1
-        return name if counts[name] == 1 else f"{name}#{counts[name]}"
+        waits = self._patience.waits(self._sites.keys(), self.tracing)
+        self.tracing = bool(self._functions) or self._weights_used or not self.layers or waits
 
     def recalled(self, name: str) -> Layer | None:
-        """The layer of a call that runs again while backward does; such calls count from one in each stretch."""
-        return self._again(name or ROOT, self._sites)
+        """The layer of a call that runs again while backward does."""
+        return self._sites.get(self.calls.renumbered(name or ROOT, self._sites))
 
     def recalled_function(self, caller: str | None, function: Activation) -> Layer | None:
         """The layer of a function that is applied again within ``caller`` while backward runs."""
-        return self._again(f"{caller}.{function.name}" if caller else function.name, self._functions)
-
-    def _again(self, name: str, known: Mapping[str, Layer | None]) -> Layer | None:
-        self._recounts[name] += 1
-        call = name if self._recounts[name] == 1 else f"{name}#{self._recounts[name]}"
-        if call not in known:
-            self._recounts[name], call = 1, name
-        return known.get(call)
+        name = f"{caller}.{function.name}" if caller else function.name
+        return self._functions.get(self.calls.renumbered(name, self._functions))
 
     def ordered(self) -> list[Layer]:
         """All layers in the order of execution."""
@@ -168,7 +122,7 @@ class LayerFinder:
 
         ``others`` are what it has written beside that, such as the last state of an RNN.
         """
-        call = self.numbered(name)
+        call = self.calls.numbered(name)
         if not self.tracing:
             return self._known(call)
         axis = neuron_axis(module, out)
@@ -182,7 +136,7 @@ class LayerFinder:
 
     def activated(self, name: str, function: Activation, z: Tensor | None) -> Layer | None:
         """An activation module is about to read ``z``; gives its layer."""
-        call = self.numbered(name)
+        call = self.calls.numbered(name)
         if not self.tracing:
             return self._known(call)
         layer = None if z is None else self._activate(call, name or ROOT, function, z)
@@ -209,7 +163,7 @@ class LayerFinder:
 
     def function_activated(self, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
         """A plain function is about to be applied to ``z`` within the module ``caller``; ``None`` if within none."""
-        call = self.numbered(f"{caller}.{function.name}" if caller else function.name)
+        call = self.calls.numbered(f"{caller}.{function.name}" if caller else function.name)
         if call in self._arithmetic:
             return None
         layer = self._activate(call, function.name, function, z)
@@ -232,23 +186,23 @@ class LayerFinder:
         name = function_name(function)
         if name in PRODUCTS or name in CONVOLUTIONS:
             axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
-            within = self._within_owner(caller)
+            within = self._owners.has(caller)
             applied = None if within else applied_weight(name, tensors, out, self._origins.parameter)
             if applied is not None:
                 self._weights_used = True
-                path = self._owned[id(applied.parameter)]
-                call = self.numbered(path)
+                path = self._owners.paths[id(applied.parameter)]
+                call = self.calls.numbered(path)
                 self._applied[call] = applied
-                return self._produce(call, self._homes[path], applied.out_axis, tuple(applied.inputs), out)
+                return self._produce(call, self._owners.homes[path], applied.out_axis, tuple(applied.inputs), out)
             if not within and name not in WEIGHTED:
-                self._find_gates([t for t in tensors if self._is_bounded(t)])
+                find_gates(self._origins, [t for t in tensors if is_bounded(self._origins, t)])
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
             self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
             return None
         if name in MULTIPLICATIONS:
-            self._find_gates(tensors)
+            find_gates(self._origins, tensors)
         elif name in MIXTURES:
-            self._find_gates(tensors[MIXTURES[name] :], alone=True)
+            find_gates(self._origins, tensors[MIXTURES[name] :], alone=True)
         self._origins.carry(name, args, kwargs, tensors, out)
         return None
 
@@ -273,7 +227,7 @@ class LayerFinder:
         try:
             return self._sites[call]
         except KeyError:
-            self._missed.add(call)
+            self._patience.missed.add(call)
             return None
 
     def _produce(
@@ -326,7 +280,7 @@ class LayerFinder:
         layer.normalized = owner is not None and origin.normalized
         path = owner.split("#")[0] if owner else None
         path = "" if path == ROOT and path not in self.modules else path
-        return self._register(layer, path if path is None else self._homes.get(path, path))
+        return self._register(layer, path if path is None else self._owners.homes.get(path, path))
 
     def _layer(
         self, name: str, producer: str | None, axis: int, x: Tensor, function: Activation, activation: str | None
@@ -353,27 +307,10 @@ class LayerFinder:
         layer.owner = owner
         layer.sources = self._carried.get(layer.name, frozenset())
         if owner is not None:
-            know_weight(layer, owner, self.modules.get(owner), self._names, self._applied.get(layer.name))
+            know_weight(layer, owner, self.modules.get(owner), self._owners.names, self._applied.get(layer.name))
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
         self.layers[layer.name] = layer
         return layer
 
-    def _within_owner(self, caller: str | None) -> bool:
-        while caller and caller not in self._owners:
-            caller = caller.rpartition(".")[0]
-        return caller in self._owners
-
     def _sources(self, tensors: Iterable[Tensor]) -> list[Layer]:
         return [self.layers[name] for name in self._origins.sources(tensors) if name in self.layers]
-
-    def _find_gates(self, tensors: list[Tensor], alone: bool = False) -> None:
-        factors = [t for t in tensors if t.dim() > 0 and not isinstance(t, nn.Parameter)]
-        layers = {id(layer): layer for layer in (self._origins.of(factor).layer for factor in factors) if layer}
-        if alone or (len(factors) >= 2 and len({id(f) for f in factors}) >= 2):
-            bounded = [layer for layer in layers.values() if layer.function.saturates]
-            for layer in bounded or layers.values():  # what a bounded one multiplies is the value
-                layer.gate = True
-
-    def _is_bounded(self, tensor: Tensor) -> bool:
-        layer = self._origins.of(tensor).layer
-        return layer is None or layer.function.saturates

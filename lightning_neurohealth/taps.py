@@ -162,11 +162,11 @@ class Taps:
     def new_forward(self) -> None:
         """What is called from here on is another forward, not a second call in the same one."""
         if not recomputing():
-            self.finder.new_forward()
+            self.finder.calls.new_forward()
 
     def _child_begins(self, name: str) -> None:
         if not recomputing():
-            self.finder.enter(name)
+            self.finder.calls.enter(name)
 
     def _caller_begins(self, name: str) -> None:
         self._callers.append(name)

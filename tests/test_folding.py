@@ -1,11 +1,64 @@
-"""thin: a part of the rows, all of them in time."""
+"""fold: the rows of each neuron, as a view; thin: a part of the rows, all of them in time."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from lightning_neurohealth.folding import ELEMENTS, LEAST_ROWS, thin
+from lightning_neurohealth.folding import ELEMENTS, LEAST_ROWS, fold, thin
+
+
+def rows(x: Tensor, axis: int) -> Tensor:
+    """``x`` as [rows, neurons], by hand."""
+    return torch.stack([part.flatten() for part in x.unbind(axis)], dim=1)
+
+
+def nchw() -> Tensor:
+    return torch.randn(2, 3, 4, 5)
+
+
+CASES: dict[str, tuple[Tensor, int]] = {
+    "linear": (torch.randn(6, 3), -1),
+    "tokens": (torch.randn(2, 5, 3), -1),
+    "images": (nchw(), 1),
+    "channels_last": (nchw().to(memory_format=torch.channels_last), 1),
+    "volumes": (torch.randn(2, 3, 4, 5, 6), 1),
+    "volumes, channels last": (torch.randn(2, 3, 4, 5, 6).to(memory_format=torch.channels_last_3d), 1),
+    "signals": (torch.randn(2, 3, 7), 1),
+    "one image": (torch.randn(3, 4, 5), 0),
+    "one sample": (torch.randn(3), -1),
+    "one pixel": (torch.randn(2, 3, 1, 1), 1),
+    "one channel": (torch.randn(2, 1, 4, 5), 1),
+    "images permuted to the last axis": (nchw().permute(0, 2, 3, 1), 3),
+    "tokens transposed to the first axis": (torch.randn(2, 7, 3).transpose(1, 2), 1),
+    "a part of the rows": (torch.randn(9, 3)[2:6], -1),
+    "every second image": (torch.randn(6, 3, 4, 5)[::2], 1),
+    "one number for all": (torch.ones(1, 3, 1, 1).expand(2, 3, 4, 5), 1),
+    "cropped": (torch.randn(2, 3, 6, 6)[..., 1:-1, 1:-1], 1),
+    "sliced features": (torch.randn(4, 8)[:, 2:5], -1),
+    "no rows": (torch.randn(0, 3), -1),
+    "no images": (torch.randn(0, 3, 4, 5), 1),
+}
+COPIES = {"images permuted to the last axis", "one number for all", "cropped", "every second image"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fold_gives_the_rows_of_each_neuron(case: str) -> None:
+    x, axis = CASES[case]
+    folded = fold(x, axis)
+    assert folded.shape[1] == x.shape[axis]
+    ours, true = folded.movedim(1, 2).flatten(0, 1), rows(x, axis)
+    assert ours.shape == true.shape
+    # the order of rows may differ: rows are pooled
+    assert torch.equal(ours.sort(0).values, true.sort(0).values)
+    assert sorted(map(tuple, ours.tolist())) == sorted(map(tuple, true.tolist()))
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - COPIES))
+def test_fold_copies_nothing(case: str) -> None:
+    x, axis = CASES[case]
+    assert fold(x, axis).data_ptr() == x.data_ptr()
 
 
 @pytest.mark.parametrize("shape", [(1000, 64, 1), (2, 8, 4096), (512, 256, 1)])

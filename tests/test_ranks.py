@@ -26,7 +26,7 @@ from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
 from lightning_neurohealth.signals import Signal
-from tests.test_callback import Growing
+from tests.callback.test_changing_models import Growing
 from tests.training import MLP, Learner, make_data, make_health, make_trainer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")

@@ -1,0 +1,64 @@
+"""Copies of activations, and those that a user makes known."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_neurohealth import activations
+from lightning_neurohealth.activations import Activation, from_function, from_module, register
+from tests.activations.known import KNOWN, Watch, autograd, known, slope_of
+
+
+@pytest.mark.parametrize("module", [*(module for module, *_ in KNOWN), nn.PReLU(3)], ids=repr)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda activation: pickle.loads(pickle.dumps(activation))])
+def test_copies(module: nn.Module, duplicate: Callable[[Activation], Activation]) -> None:
+    activation = known(module)
+    copied = duplicate(activation)
+    z = torch.randn(2, 3, 4)
+    assert (copied.name, copied.tails, copied.gain) == (activation.name, activation.tails, activation.gain)
+    torch.testing.assert_close(copied.derivative(z), activation.derivative(z))
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "_MODULES", dict(activations._MODULES))
+    monkeypatch.setattr(activations, "_FUNCTIONS", dict(activations._FUNCTIONS))
+
+
+@pytest.mark.usefixtures("registry")
+def test_register() -> None:
+    class Sine(nn.Module):
+        def __init__(self, frequency: float) -> None:
+            super().__init__()
+            self.frequency = frequency
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sin(self.frequency * x)
+
+    class Siren(Sine):
+        pass
+
+    def sine(frequency: float = 1.0) -> Activation:
+        return Activation("sine", lambda z: frequency * torch.cos(frequency * z), lower=-1.0, upper=1.0)
+
+    assert from_module(Sine(3.0)) is None
+    assert from_function(torch.sin, (torch.ones(3),)) is None
+    z = torch.randn(7, dtype=torch.float64)
+
+    register("Sine", lambda module: sine(module.frequency))
+    torch.testing.assert_close(slope_of(known(Siren(3.0)), z), autograd(Sine(3.0), z))
+    register(Sine, lambda module: sine(-module.frequency))  # the class itself goes before its name
+    torch.testing.assert_close(slope_of(known(Siren(3.0)), z), autograd(Sine(-3.0), z))
+
+    register(torch.sin, sine)
+    with Watch() as watch:
+        torch.sin(z)
+    torch.testing.assert_close(slope_of(watch.seen[0], z), autograd(torch.sin, z))
+    register(nn.ReLU, lambda module: None)
+    assert from_module(nn.ReLU()) is None
