@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_neurohealth.callback.checkpoint_part import CheckpointPart
 from lightning_neurohealth.callback.faults import guarded, went_well
+from lightning_neurohealth.callback.last_words import LastWords
 from lightning_neurohealth.callback.outlets import Outlets
 from lightning_neurohealth.callback.relay import Relay
 from lightning_neurohealth.callback.trainers import (
@@ -104,6 +105,7 @@ class NeuronHealth(Callback):
         self._relay: Relay | None = None
         self._outlets = Outlets()
         self._checkpoints = CheckpointPart()
+        self._last_words: LastWords | None = None
         self._looks = False
 
     @property
@@ -131,6 +133,7 @@ class NeuronHealth(Callback):
         folder = trainer.log_dir  # on every rank: Lightning broadcasts it
         if trainer.is_global_zero:
             self._outlets = Outlets(self.sinks, place_of(trainer, folder, self.log_level))
+        self._last_words = LastWords(lambda: self._break_off(trainer))
 
     @guarded
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -201,12 +204,7 @@ class NeuronHealth(Callback):
             self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self._monitor is not None:
-            self._monitor.abandon()
-            step = batches_that_stepped(trainer)
-            went_well("the last report", self._close, trainer, step, True, False, True)
-            went_well("the last report", self._keep_state)
-            self._finish()
+        self._break_off(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._finish()
@@ -253,9 +251,10 @@ class NeuronHealth(Callback):
         )
         if report is None:
             return
-        trainer.callback_metrics.update(
-            {f"neurohealth/{name}": torch.tensor(value) for name, value in report.scalars().items()}
-        )
+        if not alone:  # Lightning may compute its own first, with the other ranks
+            trainer.callback_metrics.update(
+                {f"neurohealth/{name}": torch.tensor(value) for name, value in report.scalars().items()}
+            )
         with monitor.budget.closing():
             self._outlets.write(report, max(log_step, 0))
         if act and report.severity is Severity.CRITICAL:
@@ -264,8 +263,19 @@ class NeuronHealth(Callback):
             elif self.on_critical == "raise" and (before is None or before.severity is not Severity.CRITICAL):
                 raise CriticalFindingError(report.findings[0])
 
+    def _break_off(self, trainer: Trainer) -> None:
+        if self._monitor is not None:
+            self._monitor.abandon()
+            step = batches_that_stepped(trainer)
+            went_well("the last report", self._close, trainer, step, True, False, True)
+            went_well("the last report", self._keep_state)
+            self._finish()
+
     def _finish(self) -> None:
         monitor = self._monitor
+        if self._last_words is not None:
+            self._last_words.drop()
+            self._last_words = None
         if monitor is not None:
             self._relay = None
             monitor.remove()
