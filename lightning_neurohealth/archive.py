@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.coverage import Coverage
@@ -15,6 +16,7 @@ from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.history import History, spread
 from lightning_neurohealth.packing import pack, plain, unpack
 from lightning_neurohealth.report import LayerReport, Report, worst_by_layer
+from lightning_neurohealth.thin_layers import Schema, Table, ThinLayers
 
 NAME = "report.json"
 SCHEMA = 1
@@ -131,23 +133,25 @@ def _rows(history: History, measure: str, name: str, kept: set[int]) -> dict[str
 
 
 def _read(document: Mapping[str, Any]) -> Report:
-    table: Sequence[Mapping[str, Any]] = document["layers"]
-    windows: Sequence[Mapping[str, Any]] = document["windows"]
-    numbers: list[dict[int, dict[str, Tensor]]] = [{place: {} for place in window["layers"]} for window in windows]
-    for measure, entry in document["measures"].items():
-        for means, found in zip(unpack(entry["means"]), numbers, strict=True):
-            for mean, place in zip(means.unbind(), entry["layers"], strict=True):
-                if place in found:
-                    found[place][measure] = mean
-    for measure, by_layer in document["neurons"].items():
-        for place, layer in enumerate(table):
-            if layer["name"] in by_layer:
-                entry = by_layer[layer["name"]]
-                for row, values in zip(entry["windows"], unpack(entry["values"]), strict=True):
-                    numbers[row][place][measure] = values
+    windows = document["windows"]
+    table = [LayerReport(**facts, measures={}) for facts in document["layers"]]
+    bare = {layer.name: layer for layer in table}
+    schema, means = _means(document["measures"], table, len(windows))
+    schemas: dict[tuple[str, ...], Schema] = {}
+    neurons = _neurons(document["neurons"], table)
     report: Report | None = None
-    for window, found in zip(windows, numbers, strict=True):
-        report = _report(window, table, found, report)
+    for place, (window, numbers) in enumerate(zip(windows, means, strict=True)):
+        names = tuple(table[layer].name for layer in window["layers"])
+        findings = [_finding(facts) for facts in window["findings"]]
+        sick = {name: worst for name, worst in worst_by_layer(findings).items() if name is not None}
+        means_now = Table(schemas.setdefault(names, schema.only(names)), numbers)
+        layers: Mapping[str, LayerReport] = ThinLayers(means_now, bare, sick)
+        if place in neurons:
+            layers = {
+                name: replace(layer, measures={**layer.measures, **neurons[place].get(name, {})})
+                for name, layer in layers.items()
+            }
+        report = _report(window, layers, findings, report)
     if report is None:
         raise ValueError("there is no window")
     layers = {
@@ -158,19 +162,34 @@ def _read(document: Mapping[str, Any]) -> Report:
     return replace(report, layers=layers, parameters=parameters)
 
 
+def _means(entries: Mapping[str, Any], table: Sequence[LayerReport], windows: int) -> tuple[Schema, Tensor]:
+    """Of each layer the measures it has in any window, and their means, ``[windows, numbers]``."""
+    known: list[dict[str, Tensor]] = [{} for _ in table]
+    for measure, entry in entries.items():
+        for place, column in zip(entry["layers"], unpack(entry["means"]).unbind(1), strict=True):
+            known[place][measure] = column
+    schema = Schema.of({layer.name: tuple(row) for layer, row in zip(table, known, strict=True)})
+    columns = [column for row in known for column in row.values()]
+    return schema, torch.stack(columns, 1) if columns else torch.zeros(windows, 0)
+
+
+def _neurons(entries: Mapping[str, Any], table: Sequence[LayerReport]) -> dict[int, dict[str, dict[str, Tensor]]]:
+    """Window to layer to measure to the numbers of its neurons."""
+    found: dict[int, dict[str, dict[str, Tensor]]] = {}
+    for measure, by_layer in entries.items():
+        for layer in table:
+            entry = by_layer.get(layer.name, {"windows": [], "values": pack(torch.zeros(0))})
+            for window, values in zip(entry["windows"], unpack(entry["values"]), strict=True):
+                found.setdefault(window, {}).setdefault(layer.name, {})[measure] = values
+    return found
+
+
 def _report(
     window: Mapping[str, Any],
-    table: Sequence[Mapping[str, Any]],
-    numbers: Mapping[int, Mapping[str, Tensor]],
+    layers: Mapping[str, LayerReport],
+    findings: list[Finding],
     previous: Report | None,
 ) -> Report:
-    findings = [_finding(facts) for facts in window["findings"]]
-    worst = worst_by_layer(findings)
-    layers = {}
-    for place in window["layers"]:
-        layer = table[place]
-        severity = worst.get(layer["name"], Severity.HEALTHY)
-        layers[layer["name"]] = LayerReport(**layer, measures=numbers[place], severity=severity)
     seen = window["coverage"]
     return Report(
         **{name: window[name] for name in ("index", "epoch", "step", "steps", "measured", "last")},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from lightning_neurohealth.layers import merged_order
 from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.thin_layers import ThinLayers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,33 +57,51 @@ class History:
     @cached_property
     def measures(self) -> dict[str, list[str]]:
         """Measure to the layers that have it in any window, both in a fixed order."""
-        found: dict[str, set[str]] = {}
+        having: dict[tuple[str, ...], set[str]] = {}
         for report in self.reports:
             for name, layer in report.layers.items():
-                for measure in layer:
-                    found.setdefault(measure, set()).add(name)
+                having.setdefault(tuple(layer.measures), set()).add(name)
+        found: dict[str, set[str]] = {}
+        for measures, names in having.items():
+            for measure in measures:
+                found.setdefault(measure, set()).update(names)
         return {measure: [name for name in self.layers if name in found[measure]] for measure in sorted(found)}
 
     def means(self, measure: str) -> Tensor:
         """The layers' numbers, ``[windows, layers that have it]``; NaN where a window has none."""
-        names = self.measures[measure]
-        rows = [
-            [layer.means.get(measure, torch.nan) if (layer := report.layers.get(name)) else torch.nan for name in names]
-            for report in self.reports
-        ]
-        return torch.tensor(rows, dtype=torch.float64)
+        places = {name: place for place, name in enumerate(self.layers)}
+        layers = [places[name] for name in self.measures[measure]]
+        return self._means[:, layers, list(self.measures).index(measure)]
+
+    @cached_property
+    def _means(self) -> Tensor:
+        """All of them, ``[windows, layers, measures]``."""
+        none = [math.nan] * len(self.measures)
+        numbers = array("d")
+        for report in self.reports:
+            layers = dict(report.layers.items())  # of an old window all at once, and gone before the next
+            for name in self.layers:
+                known = layers[name].means if name in layers else {}
+                numbers.extend([known.get(measure, math.nan) for measure in self.measures] if known else none)
+        shape = (len(self.reports), len(self.layers), len(self.measures))
+        return torch.frombuffer(numbers, dtype=torch.float64).reshape(shape) if numbers else torch.zeros(shape).double()
 
     def neurons(self, measure: str, layer: str) -> tuple[list[int], Tensor]:
         """Places of the windows that hold each neuron's number, and the numbers, ``[these windows, neurons]``."""
         size = self.layers[layer].neurons
         found: list[tuple[int, Tensor]] = []
-        for place, report in enumerate(self.reports):
+        for place, report in self._whole:
             values = report.layers[layer].measures.get(measure) if layer in report.layers else None
             if values is not None and values.shape == (size,):
-                found.append((place, values.detach().cpu().double()))
+                found.append((place, values.detach().cpu()))
         if not found:
             return [], torch.zeros(0, size, dtype=torch.float64)
-        return [place for place, _ in found], torch.stack([values for _, values in found])
+        return [place for place, _ in found], torch.stack([values for _, values in found]).double()
+
+    @cached_property
+    def _whole(self) -> list[tuple[int, Report]]:
+        found = enumerate(self.reports)
+        return [(place, report) for place, report in found if not isinstance(report.layers, ThinLayers)]
 
     def frame(self) -> DataFrame:
         """A row for each window, layer and measure; rows of the run as a whole have no layer."""

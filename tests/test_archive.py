@@ -15,6 +15,7 @@ import torch
 from lightning_neurohealth import Report, Severity, archive
 from lightning_neurohealth.archive import SchemaError, from_document, to_document
 from lightning_neurohealth.report import Coverage, LayerReport
+from lightning_neurohealth.thin_layers import ThinLayers
 from tests.sinks.conftest import make_finding, make_report
 from tests.training import MLP, fit
 
@@ -93,6 +94,13 @@ def test_of_too_many_numbers_the_ends_are_kept(monkeypatch: pytest.MonkeyPatch) 
         kept.append(report["head"]["on_rate"].numel() == 4)
         report = report.previous
     assert kept == [True, False, False, False, True, False, False, False, True]
+
+
+def test_a_long_run_is_read_without_a_tensor_for_each_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "NUMBERS", 0)
+    middle = back(chain(30)).previous
+    assert isinstance(middle.layers, ThinLayers)
+    assert middle.layers.means.numbers.untyped_storage().nbytes() == 30 * 4 * sum(map(len, middle.values()))
 
 
 def test_windows_that_kept_no_neurons_do_no_harm() -> None:

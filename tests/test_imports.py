@@ -39,6 +39,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "memory",
         "packing",
         "report",
+        "thin_layers",
         "history",
         "archive",
         "table",

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth import Monitor, Report, Severity
+from lightning_neurohealth.archive import to_document
 from lightning_neurohealth.history import History
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
+from lightning_neurohealth.thin_layers import Row
 from lightning_neurohealth.thinning import RECENT, Thinner
 from tests.training import MLP
 
@@ -119,6 +121,14 @@ def test_what_reads_reports_reads_thin_ones(long_run: tuple[Monitor, list[Report
         chain.append(current)
         current = current.previous
     assert chain[::-1] == monitor.reports
+
+
+def test_old_windows_are_read_at_once(long_run: tuple[Monitor, list[Report]], monkeypatch: pytest.MonkeyPatch) -> None:
+    one_by_one, read = [], Row.__getitem__
+    monkeypatch.setattr(Row, "__getitem__", lambda row, measure: (one_by_one.append(measure), read(row, measure))[1])
+    document = to_document(long_run[0].report)
+    assert one_by_one == ["train_loss"] * (WINDOWS - RECENT - 2)
+    assert len(document["windows"]) == WINDOWS
 
 
 def test_names_are_kept_once(long_run: tuple[Monitor, list[Report]]) -> None:
