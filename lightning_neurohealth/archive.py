@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.history import History, spread
@@ -201,6 +202,7 @@ def _report(
             tuple(seen["watched"]), seen["missed"], float(seen["parameters"]), frozenset(seen.get("unfed", ()))
         ),
         not_judged=window["not_judged"],
+        breakdown=Breakdown.from_dict(window["breakdown"]) if "breakdown" in window else None,
         previous=previous,
     )
 

@@ -176,6 +176,11 @@ class Ledger(Shelf):
             ]
         return found
 
+    @property
+    def pending(self) -> list[Pending]:
+        """What this step has brought so far."""
+        return self._pending
+
     # Windows
 
     def merged(

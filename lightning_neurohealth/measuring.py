@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,13 @@ class Numbers:
     parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     run: dict[str, Tensor] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def any_non_finite(self) -> bool:
+        """True if something was seen in the window that was no finite number."""
+        steps = [self.run.get(name) for name in ("nonfinite_loss_step", "nonfinite_gradient_step")]
+        steps += [measures.get("nonfinite_step") for measures in self.layers.values()]
+        return any(math.isfinite(float(step)) for step in steps if step is not None)
 
     def across(self) -> dict[str, Any]:
         """Measure to its tensor, or to a mapping of names to tensors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks, restart
 from lightning_neurohealth.answers import ALL_ALIKE, Answers, answers_in, samples_in
+from lightning_neurohealth.black_box import BlackBox
+from lightning_neurohealth.breakdown import Breakdown, first_to_go
 from lightning_neurohealth.budget import Budget
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
@@ -128,6 +131,7 @@ class Monitor:
         self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
         check_watchable(model, self.finder)
         self.begin_ledger()
+        self.black_box = BlackBox(self.run.device)
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
         self.taps = Taps(model, self.finder, self, hook_root)
         self.taps.failure = self._failed
@@ -142,6 +146,7 @@ class Monitor:
         self._measured = 0
         self._measuring = False
         self._overflow = False
+        self._broke_off = False
         self._first_kept = False
         self._failed_measures: dict[str, str] = {}
         self._bad_loss = ""
@@ -205,6 +210,7 @@ class Monitor:
         self.parameter_taps.end_step(stepped, self._overflow, self._read_gradients)
         if self._overflow:
             self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT})
+        self.black_box.take(self.ledger.pending, self.steps)
         self.ledger.fade()
         self.ledger.commit(later=True)
         if not self._first_kept:
@@ -306,6 +312,9 @@ class Monitor:
         self.taps.disarm()
         eager.leave(self)
         measuring, self._measuring = self._measuring, False
+        self._broke_off = True
+        if measuring:
+            self._guarded(self.black_box.take, self.ledger.pending, self.steps)
         if self.ledger.salvage() and measuring:
             self._measured += 1
             self.ledger.advance()
@@ -363,6 +372,7 @@ class Monitor:
             without_rows |= {layer.name: PIECE for layer in self.finder.ordered() if layer.part is not None}
         layers = {layer.name: layer for layer in known if layer.name not in without_rows}
         numbers = self._measure(twins, layers)
+        window = replace(window, breakdown=self._breakdown(numbers, known, alone))
         if "train_loss" in numbers.run:
             self.progress.add(numbers.run["train_loss"].tolist(), self._window_start, self._stride())
         if initial is not None:
@@ -437,6 +447,16 @@ class Monitor:
         eager.leave(self)
 
     # How
+
+    def _breakdown(self, numbers: Numbers, layers: Sequence[Layer], alone: bool) -> Breakdown | None:
+        alone = alone or ranks.world_size() == 1
+        broke_off, self._broke_off = self._broke_off and alone, False
+        if not (broke_off or numbers.any_non_finite):
+            self.black_box.reopen()
+            return None
+        record = self.black_box.read()
+        self.black_box.clear()
+        return first_to_go([record] if alone else ranks.gather_objects(record), [layer.name for layer in layers])
 
     def _read_parameters(self, alone: bool) -> None:
         self.ledger.clear_snapshots()

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console, RenderableType
 from torch import Tensor
 
+from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.layers import Layer
@@ -103,6 +104,8 @@ class Report(Mapping[str, LayerReport]):
         last: True for the last report of a run.
         every_n_steps: One training step in so many was measured.
         overhead: Where a budget was set, what watching has taken as a share of the time without it; else ``None``.
+        breakdown: Where the run began to break, if it did: the first signal that exploded or was no number in the last
+            measured steps before an exception or a NaN; else ``None``.
         previous: The report before.
     """
 
@@ -121,6 +124,7 @@ class Report(Mapping[str, LayerReport]):
     last: bool = False
     every_n_steps: int = 1
     overhead: float | None = None
+    breakdown: Breakdown | None = None
     previous: Report | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -136,6 +140,7 @@ class Report(Mapping[str, LayerReport]):
             steps=window.steps,
             measured=window.measured,
             last=window.last,
+            breakdown=window.breakdown,
             layers={
                 name: LayerReport(
                     name,
@@ -219,6 +224,7 @@ class Report(Mapping[str, LayerReport]):
                 "parameters": self.coverage.parameters,
             },
             "not_judged": dict(self.not_judged),
+            **({} if self.breakdown is None else {"breakdown": self.breakdown.to_dict()}),
             **({} if self.overhead is None else {"every_n_steps": self.every_n_steps, "overhead": self.overhead}),
         }
 

@@ -81,6 +81,8 @@ class HealthTable:
             yield finding_text(finding, encoding, full=i < FULL)
         if len(report.findings) > BRIEF:
             yield Text(encodable(rest(report), encoding), STYLES[report.severity])
+        if report.breakdown:
+            yield Text(encodable(f"first to go: {printable(str(report.breakdown))}", encoding), "bold red")
         if report.recovered:
             yield Text(encodable(recovered(report), encoding), "green")
         if report.coverage.unwatched:

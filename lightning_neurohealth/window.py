@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.progress import Progress
 
 
@@ -26,6 +27,7 @@ class Window:
         learning_rate: The largest learning rate at its end, NaN where there is none.
         progress: The training loss so far.
         last: True for the last window of a run.
+        breakdown: Where it began to break, if it did.
     """
 
     index: int
@@ -40,6 +42,7 @@ class Window:
     learning_rate: float = float("nan")
     progress: Progress = field(default_factory=Progress)
     last: bool = False
+    breakdown: Breakdown | None = None
 
 
 @dataclass(frozen=True)

@@ -1,122 +1,186 @@
-"""When a run breaks off, the last report and the files say what was known then."""
+"""The last measured steps of a run that breaks are told, and cost next to nothing in one that does not."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
-import sys
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
-from torch.multiprocessing import start_processes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_neurohealth import Monitor, NeuronHealth, Report
+from lightning_neurohealth.black_box import LENGTH, BlackBox
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.sinks import Files
-from tests.training import MLP, Learner, make_data, make_trainer
+from lightning_neurohealth.statistics.moments import Moments
+from tests.test_ranks import Every, train
+from tests.training import MLP, Learner, fit, make_data, make_trainer
+
+CPU = torch.device("cpu")
 
 
-class Exploding(Learner):
-    """The weights of ``fc1`` become infinite at a step, and the user ends the run when the loss is not finite."""
+class Doomed(Learner):
+    """The weights of ``fc1`` grow ``factor`` times at the steps ``at``; at ``ends`` it raises."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: Container[int], factor: float, ends: int | None = None) -> None:
         torch.manual_seed(0)
-        super().__init__(MLP())
-        self.at = at
+        super().__init__(MLP(), lr=0.0)
+        self.at, self.factor, self.ends = at, factor, ends
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        if self.trainer.global_step == self.at:
-            self.net.fc1.weight.data.fill_(torch.inf)
-        loss = super().training_step(batch, batch_idx)
-        if not loss.isfinite():
-            raise FloatingPointError("of the user")
-        return loss
+        step = self.trainer.global_step
+        if step in self.at:
+            self.net.fc1.weight.data.mul_(self.factor)
+        if step == self.ends:
+            raise KeyError("of the user")
+        return super().training_step(batch, batch_idx)
 
 
-def health_with_files(**settings: Any) -> NeuronHealth:
-    return NeuronHealth(**{"every_n_steps": 1, "sinks": [Files()], **settings})
+@pytest.mark.parametrize("measures", ["economy", "standard"])
+def test_an_explosion_before_an_exception_is_named(measures: str, tmp_path: Path) -> None:
+    health = NeuronHealth(every_n_steps=2, measures=measures, sinks=[Files()])
+    with pytest.raises(KeyError):
+        make_trainer(health, logger=CSVLogger(tmp_path)).fit(Doomed([7], 1e6, ends=13), make_data(rows=200))
+    first = health.report.breakdown
+    assert (first.layer, first.signal, first.step) == ("net.fc1", "activations", 8)
+    assert first.size > 1e5 * first.before > 0
+    assert not [f for f in health.report.findings if f.condition == "non_finite"]
+    assert "first to go: the activations of net.fc1 grew" in " ".join(str(health.report).split())
+    (file,) = tmp_path.rglob("findings.json")
+    assert json.loads(file.read_text())[-1]["breakdown"]["step"] == 8
+    assert Report.load(file.parent).breakdown == first
 
 
-def written(folder: Path, report: Report) -> dict[str, Any]:
-    """The last window in the files, which are all there."""
-    (folder,) = folder.rglob("neurohealth")
-    last = json.loads((folder / "findings.json").read_text())[-1]
-    assert (folder / "health.txt").read_text().strip() == str(report).strip()
-    assert (folder / "measures.csv").read_text().splitlines()[-1].startswith(f"{report.index},")
-    return last
+def test_nan_is_traced_back_to_what_grew_before_it() -> None:
+    """And the many steps after it do not push it out."""
+    report = fit(Doomed(range(5, 40), 1e6), make_data(rows=8 * 40)).report
+    (finding,) = [f for f in report.findings if f.condition == "non_finite"]
+    assert report.breakdown.step == 5
+    assert "before that, the activations of net.fc1 grew" in finding.cause
+    assert "training step 5" not in finding.message
 
 
-@pytest.mark.parametrize("at", [0, 1, 2, 9])
-def test_the_step_that_ends_the_run_is_named(at: int, tmp_path: Path) -> None:
-    health = health_with_files(window=4)
-    with pytest.raises(FloatingPointError):
-        make_trainer(health, max_epochs=5, logger=CSVLogger(tmp_path)).fit(Exploding(at), make_data())
-    (finding,) = health.report.findings
-    assert (finding.condition, finding.layer) == ("non_finite", "net.fc1")
-    assert f"step {at}" in finding.message
-    assert health.report.last
-    assert [f["layer"] for f in written(tmp_path, health.report)["findings"]] == ["net.fc1"]
-    # of a step that failed nothing else counts
-    rows = health.report["net.fc2"].get("activation_rows", torch.tensor(0.0))
-    assert float(rows) == 8 * (at % 4)
+def test_nothing_is_said_of_a_run_that_does_not_break() -> None:
+    health = NeuronHealth(every_n_steps=1, sinks=[])
+    with pytest.raises(KeyError):
+        make_trainer(health).fit(Doomed([], 1.0, ends=10), make_data(rows=200))
+    assert health.report.breakdown is None
+    assert fit(Doomed([7], 1e4), make_data(rows=80)).report.breakdown is None  # it exploded, and went on
 
 
-def test_a_sound_step_that_fails_leaves_no_trace(tmp_path: Path) -> None:
-    health = health_with_files()
-    model = Learner(MLP(), at_step=lambda model, step: 1 / (2 - step))
-    with pytest.raises(ZeroDivisionError):
-        make_trainer(health, logger=CSVLogger(tmp_path)).fit(model, make_data())
-    assert (health.report.measured, health.report.findings) == (2, [])
-    assert written(tmp_path, health.report)["measured"] == 2
+def test_gradients_too() -> None:
+    """What grows behind the last activation is first seen in the gradient."""
+
+    class Steep(Learner):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            return loss * (1e6 if batch_idx >= 3 else 1.0) * (math.inf if batch_idx >= 5 else 1.0)
+
+    first = fit(Steep(MLP(), lr=0.0), make_data(rows=64)).report.breakdown
+    assert (first.layer, first.signal, first.step) == ("net.fc2", "gradients", 3)
 
 
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
+def test_a_hand_written_loop() -> None:
+    net, x = MLP(), torch.randn(8, 4)
+    monitor = Monitor(net, every_n_steps=1, window="epoch")
+    for step in range(8):
+        with contextlib.suppress(KeyError), monitor:
+            net.fc1.weight.data.mul_(1e4 if step >= 6 else 1.0)
+            net(x).mean().backward()
+            if step == 7:
+                raise KeyError
+    report = monitor.close()
+    monitor.remove()
+    assert (report.breakdown.layer, report.breakdown.step) == ("fc1", 6)
 
 
-@pytest.mark.usefixtures("handlers")
-def test_a_job_that_is_told_to_end_writes_its_files(tmp_path: Path) -> None:
-    def end(model: Learner, step: int) -> None:
-        if model.trainer.global_step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
+class DoomedOnRank1(Every):
+    """The batches of one rank grow without bound."""
 
-    health = health_with_files(window=4)
-    with pytest.raises(SIGTERMException):
-        make_trainer(health, max_epochs=5, logger=CSVLogger(tmp_path)).fit(Learner(MLP(), at_step=end), make_data())
-    assert [(r.steps, r.last) for r in health.reports] == [(4, False), (3, True)]
-    assert written(tmp_path, health.report)["steps"] == 3
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.trainer.global_rank == 1 and batch_idx >= 2:
+            batch = (batch[0] * 1e6**batch_idx * (math.nan if batch_idx == 3 else 1.0), batch[1])
+        return super().training_step(batch, batch_idx)
 
 
-def break_off(rank: int, folder: str) -> None:
-    """Rank 0 breaks off and closes its window while rank 1 is gone already."""
-    torch.manual_seed(0)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    if rank == 1:
-        return
-    net = MLP()
-    monitor = Monitor(net, every_n_steps=1)
-    with monitor:
-        net(torch.ones(8, 4)).sum().backward()
-    report = monitor.close(last=True, alone=True)
-    state = monitor.state_dict(alone=True)
-    rows = float(report["fc1"]["activation_rows"])
-    Path(folder, "0.json").write_text(json.dumps({**report.to_dict(), "rows": rows, "state": list(state)}))
+def test_all_ranks_name_what_one_has_seen(tmp_path: Path) -> None:
+    first, second = train(DoomedOnRank1(MLP()), tmp_path)
+    assert first["reports"] == second["reports"]
+    assert (first["reports"][0]["breakdown"]["layer"], first["reports"][0]["breakdown"]["step"]) == ("net.fc1", 2)
+    assert first["calls"]["all_gather_object"] == 2  # and only where something broke
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
-def test_a_rank_that_breaks_off_waits_for_nobody(tmp_path: Path) -> None:
-    start_processes(break_off, (str(tmp_path),), nprocs=2, start_method="fork")
-    report = json.loads((tmp_path / "0.json").read_text())
-    assert report["rows"] == 8
-    assert "other ranks" in report["coverage"]["missed"]["*"]
-    assert "tree" in report["state"]
+# The ring
+
+
+def bring(*values: float, rows: int = 4, name: str = "fc1") -> list[Any]:
+    """Pending activations of a layer of as many neurons, constant on all rows."""
+    layer = Layer(name, len(values), -1, CPU)
+    statistic = Moments(layer)
+    x = torch.tensor(values)[None, :, None].expand(rows, -1, 1)
+    return [(layer, statistic, statistic.partials(x), Signal.ACTIVATION)]
+
+
+def sizes(box: BlackBox, name: str = "fc1") -> list[float]:
+    return box.read().sizes[name, "activations"]
+
+
+def test_sizes_are_root_mean_squares_over_rows_neurons_and_batches() -> None:
+    box = BlackBox(CPU)
+    box.take([*bring(3.0, 5.0), *bring(1.0, 7.0, rows=12)], 0)
+    expected = math.sqrt((4 * (9 + 25) + 12 * (1 + 49)) / 32)
+    assert sizes(box) == pytest.approx([expected])
+
+
+def test_the_ring_is_bounded() -> None:
+    box = BlackBox(CPU)
+    for step in range(3 * LENGTH):
+        box.take(bring(float(step)), step)
+    assert sizes(box) == [float(step) for step in range(2 * LENGTH, 3 * LENGTH)]
+    assert list(box.read().steps) == list(range(2 * LENGTH, 3 * LENGTH))
+
+
+def test_it_keeps_what_was_before_the_first_nan_until_it_is_opened_again() -> None:
+    box = BlackBox(CPU)
+    for step, value in enumerate([1.0, 2.0, math.nan, math.nan, 3.0]):
+        box.take(bring(value), step)
+    assert list(box.read().steps) == [0, 1, 2]
+    box.reopen()
+    box.take(bring(3.0), 5)
+    assert list(box.read().steps) == [0, 1, 2, 5]
+    box.clear()
+    assert not box.read().steps
+
+
+def test_layers_that_come_late_or_stay_away() -> None:
+    box = BlackBox(CPU)
+    box.take(bring(1.0), 0)
+    box.take([*bring(1.0), *bring(2.0, name="late")], 1)
+    box.take(bring(4.0, name="late"), 2)
+    assert sizes(box) == [1.0, 1.0, -1.0]
+    assert sizes(box, "late") == [-1.0, 2.0, 4.0]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what makes the host wait for the device."""
+
+    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_measured_step_does_not_wait_for_the_device() -> None:
+    box = BlackBox(CPU)
+    brought = [bring(1.0, math.nan), bring(2.0, 3.0, name="other")]
+    with NoWaiting():
+        for step, pending in enumerate(brought):
+            box.take(pending, step)
+    assert list(box.read().steps) == [0]

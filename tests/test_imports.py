@@ -20,7 +20,8 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
         "hosts",
-        "signals ranks budget derivatives discovery findings folding frozen hooks patterns origins progress compiled",
+        "signals ranks breakdown budget derivatives discovery findings folding frozen hooks patterns origins progress "
+        "compiled",
         "activations window sharding",
         "layers nn",
         "weights roster calls owners gates patience",
@@ -30,7 +31,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "parameter_taps notes",
         "statistics",
         "measures",
-        "spreading shelf rules",
+        "spreading shelf rules black_box",
         "merging tally",
         "ledger",
         "bookkeeping",

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.rules.base import RunRule, Verdict, chosen
-from lightning_neurohealth.window import Past
+from lightning_neurohealth.window import Past, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class NonFinite(RunRule):
     def judge(
         self,
         layers: dict[str, Layer],
+        window: Window,
         past: list[Past],
         nonfinite_rate: dict[str, Tensor],
         nonfinite_step: dict[str, Tensor],
@@ -49,10 +51,11 @@ class NonFinite(RunRule):
             "nonfinite_gradient_step": nonfinite_gradient_step,
             "parameter_nonfinite_rate": parameter_nonfinite_rate,
         }
-        if not _Origin(now, list(layers)).found:
+        if not _Origin(now, list(layers), None).found:
             return
         # once the weights are broken everything is: what counts is where it began
-        windows = [_Origin(entry.measures, list(layers)) for entry in past] + [_Origin(now, list(layers))]
+        windows = [_Origin(entry.measures, list(layers), entry.window.breakdown) for entry in past]
+        windows.append(_Origin(now, list(layers), window.breakdown))
         while len(windows) > 1 and windows[-2].found:
             windows.pop()
         yield windows[-1].verdict()
@@ -61,7 +64,8 @@ class NonFinite(RunRule):
 class _Origin:
     """Where NaN or infinity was first seen in one window."""
 
-    def __init__(self, measures: Mapping[str, Any], order: list[str]) -> None:
+    def __init__(self, measures: Mapping[str, Any], order: list[str], breakdown: Breakdown | None) -> None:
+        self.breakdown = breakdown
         steps, self.rates = measures["nonfinite_step"], measures["nonfinite_rate"]
         self.entrance = next(iter(order), None)
         self.steps = {n: float(steps[n]) for n in order if n in steps and math.isfinite(float(steps[n]))}
@@ -94,6 +98,8 @@ class _Origin:
             cause = "the backward pass overflowed while the loss was still finite"
         else:
             cause = "the last update broke the weights"
+        if self.breakdown is not None and math.isfinite(self.breakdown.size):
+            cause += f"; before that, {self.breakdown}"
         bad = self.rates[layer] > 0 if layer is not None else None
         return Verdict(
             severity=Severity.CRITICAL,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.non_finite import NonFinite
@@ -66,9 +67,13 @@ def measures(
     }
 
 
-def judge(now: dict[str, Any], *before: dict[str, Any]) -> Verdict | None:
+def judge(now: dict[str, Any], *before: dict[str, Any], breakdown: Breakdown | None = None) -> Verdict | None:
     layers = {name: by_hand.layer(2, name=name) for name in now["nonfinite_step"]}
-    verdicts = list(NonFinite().judge(layers=layers, past=[by_hand.past(m) for m in before], **now))
+    verdicts = list(
+        NonFinite().judge(
+            layers=layers, window=by_hand.window(breakdown=breakdown), past=[by_hand.past(m) for m in before], **now
+        )
+    )
     assert len(verdicts) <= 1
     return verdicts[0] if verdicts else None
 
@@ -115,6 +120,18 @@ def test_keeps_naming_where_it_began() -> None:
 def test_an_earlier_one_that_healed_is_over() -> None:
     assert judge(measures({"fc1": 50.0}), measures({"fc3": 5.0}), measures()).layer == "fc1"
     assert judge(measures(), measures({"fc3": 5.0})) is None
+
+
+def test_what_had_exploded_before_is_part_of_the_cause() -> None:
+    grown = Breakdown("fc1", "activations", 10, 2e6, 1.5)
+    assert (
+        "the activations of fc1 grew from 1.5 to 2e+06 by training step 10"
+        in judge(measures({"fc2": 11.0}), breakdown=grown).cause
+    )
+    assert (
+        "before that"
+        not in judge(measures({"fc2": 11.0}), breakdown=Breakdown("fc2", "activations", 11, math.inf, 1.5)).cause
+    )
 
 
 def test_one_broken_weight_or_several() -> None:
