@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -248,7 +249,10 @@ def printable(name: str) -> str:
 
 
 def shorten(name: str, width: int, mark: str = "…") -> str:
-    """The name with initials for its inner parts, then without its middle; numbers and the end tell layers apart."""
+    """The name with initials for its inner parts, then without them, then without its middle.
+
+    Numbers and the end tell layers apart: they stay as long as they can.
+    """
     parts = name.split(".")
     for i, part in enumerate(parts[:-1]):
         if cell_len(".".join(parts)) <= width:
@@ -257,6 +261,12 @@ def shorten(name: str, width: int, mark: str = "…") -> str:
     short = ".".join(parts)
     if cell_len(short) <= width:
         return short
+    fewer = list(parts)
+    for i, part in enumerate(parts[:-1]):
+        fewer[i] = part if part.isdigit() else "\0"
+        less = re.sub(r"\.?(?:\0\.)+", lambda _: mark, ".".join(fewer))
+        if cell_len(less) <= width:
+            return less
     keep = max(width - len(mark), 2)
     head = keep // 3
     return short[:head] + mark + short[head - keep :]

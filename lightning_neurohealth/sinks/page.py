@@ -19,6 +19,7 @@ from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pace import Pace
 from lightning_neurohealth.sinks.page_data import page_data, shown_windows
+from lightning_neurohealth.sinks.planes import Planes
 from lightning_neurohealth.table import printable, reasons
 
 NAME = "report.html"
@@ -74,13 +75,14 @@ def html_page(report: Report, run: str = "") -> str:
     Raises:
         ModuleNotFoundError: plotly is not installed.
     """
-    history = shown_windows(report)
-    data = json.dumps(plain(page_data(history)), allow_nan=False, separators=(",", ":"))
+    history, planes = shown_windows(report), Planes()
+    data = json.dumps(plain(page_data(history, planes)), allow_nan=False, separators=(",", ":"))
     return Template(_web("page.html")).substitute(
         style=_web("page.css"),
         script=_web("page.js"),
         run=f"of {_text(run)}" if run else "",
         library=_library(),
+        planes=_packed(planes.to_bytes()),
         data=_packed(data.encode("utf-8", "backslashreplace")),
         severity=report.severity.name.lower(),
         verdict=_verdict(report),

@@ -13,6 +13,7 @@ from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.history import History, spread
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.report import Report
+from lightning_neurohealth.sinks.planes import Planes
 from lightning_neurohealth.table import printable, shorten
 
 WINDOWS = 100
@@ -31,8 +32,8 @@ def shown_windows(report: Report) -> History:
     return History.of(report, min(WINDOWS, max(8, MEANS // max(size, 1))))
 
 
-def page_data(history: History) -> dict[str, Any]:
-    """All that the page's script draws, in plain containers."""
+def page_data(history: History, planes: Planes) -> dict[str, Any]:
+    """All that the page's script draws, in plain containers; for arrays, where they stand in ``planes``."""
     order = sorted(history.measures, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
     places = {name: place for place, name in enumerate(history.layers)}
     known = [name for name in OF_NEURONS if name in history.measures]
@@ -42,18 +43,11 @@ def page_data(history: History) -> dict[str, Any]:
         "windows": [[r.epoch, r.step] for r in history.reports],
         "layers": [_layer(history, name) for name in history.layers],
         "marks": _marks(history, places),
-        "measures": {name: _measure(history, name, places) for name in order},
-        "neurons": {places[name]: _neurons(history, name, known, room) for name in history.layers},
+        "measures": {name: _measure(history, name, places, planes) for name in order},
+        "neurons": {places[name]: _neurons(history, name, known, room, planes) for name in history.layers},
         "loss": _losses(history),
         "run": _run_findings(history, places),
     }
-
-
-def rounded(values: Tensor, digits: int = 3) -> list[Any]:
-    """Nested lists of numbers with so many significant digits."""
-    if values.dim() > 1:
-        return [rounded(row, digits) for row in values]
-    return [float(f"{value:.{digits}g}") for value in values.tolist()]
 
 
 def _layer(history: History, name: str) -> dict[str, Any]:
@@ -86,19 +80,19 @@ def _marks(history: History, places: dict[str, int]) -> list[list[int]]:
     return marks
 
 
-def _measure(history: History, name: str, places: dict[str, int]) -> dict[str, Any]:
+def _measure(history: History, name: str, places: dict[str, int], planes: Planes) -> dict[str, Any]:
     measure = all_measures().get(name)
     text = (inspect.getdoc(type(measure)) or "") if measure else ""
     paragraphs = [" ".join(p.split()).replace("``", "") for p in text.split("\n\n")]
     return {
         "layers": [places[layer] for layer in history.measures[name]],
-        "means": rounded(history.means(name)),
+        "means": planes.put(history.means(name)),
         "share": bool(measure and measure.percent),
         "about": " ".join(p for p in paragraphs if not p.startswith("Source")),
     }
 
 
-def _neurons(history: History, name: str, known: list[str], room: int) -> dict[str, Any]:
+def _neurons(history: History, name: str, known: list[str], room: int, planes: Planes) -> dict[str, Any]:
     """Of a wide layer those that were silent in a window, before others."""
     found = {m: history.neurons(m, name) for m in known if name in history.measures[m]}
     found = {m: (windows, values) for m, (windows, values) in found.items() if windows}
@@ -113,7 +107,8 @@ def _neurons(history: History, name: str, known: list[str], room: int) -> dict[s
         "turns": _turns(found[SILENT][1]) if SILENT in found else None,
         "shown": chosen if len(chosen) < history.layers[name].neurons else None,
         "measures": {
-            m: {"windows": windows, "values": rounded(values[:, chosen].T, 2)} for m, (windows, values) in found.items()
+            m: {"windows": windows, "values": planes.put(values[:, chosen].T, bits=7)}
+            for m, (windows, values) in found.items()
         },
     }
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from tests.sinks.conftest import make_finding, make_report
 
 EVIL = "<script>alert(1)</script>\"'&lt;${x}\n🎉"
 LONG = "block." + "n" * 194
+PARTS = ("data", "planes")
 NAMES = ["fc1", EVIL, LONG, "head"]
 
 
@@ -59,9 +61,26 @@ class Elements(HTMLParser):
         self.text += data if self.tags[-1][0] not in ("script", "style") else ""
 
 
+def unpacked(page, element):
+    packed = re.search(rf'id="{element}">([A-Za-z0-9+/=]*)</script>', page)[1]
+    return gzip.decompress(base64.b64decode(packed))
+
+
 def data_of(page):
-    packed = re.search(r'id="data">([A-Za-z0-9+/=]*)</script>', page)[1]
-    return json.loads(gzip.decompress(base64.b64decode(packed)), parse_constant=pytest.fail)
+    """What the page's script draws, with the numbers of its tables."""
+    data = json.loads(unpacked(page, "data"), parse_constant=pytest.fail)
+    planes = np.frombuffer(unpacked(page, "planes"), np.uint8).reshape(3, -1)
+    numbers = np.vstack([planes, np.zeros_like(planes[:1])]).T.copy().view(">f4").ravel()
+
+    def table(start, rows, columns):
+        return numbers[start : start + rows * columns].reshape(rows, columns).tolist()
+
+    for measure in data["measures"].values():
+        measure["means"] = table(*measure["means"])
+    for layer in data["neurons"].values():
+        for entry in layer["measures"].values():
+            entry["values"] = table(*entry["values"])
+    return data
 
 
 # What is in it
@@ -114,7 +133,7 @@ def test_is_whole_in_itself():
 
 def test_names_are_text():
     page = html_page(chain())
-    assert sum(tag == "script" for tag, _ in Elements(page).tags) == 3
+    assert sum(tag == "script" for tag, _ in Elements(page).tags) == 4
     assert "alert(1)</script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert data_of(page)["layers"][1]["name"] == EVIL.replace("\n", "\\n")
@@ -125,8 +144,8 @@ def test_numbers_are_those_of_the_reports():
     assert data["measures"]["on_rate"]["means"] == [
         [pytest.approx(m, rel=5e-3)] * 4 for m in (0.438, 0.375, 0.375, 0.438)
     ]
-    assert data["measures"]["slope"]["means"] == [["NaN"] * 4] * 4
-    assert data["measures"]["gradient_flow"]["means"] == [["Infinity"] * 4] * 4
+    assert np.isnan(data["measures"]["slope"]["means"]).tolist() == [[True] * 4] * 4
+    assert data["measures"]["gradient_flow"]["means"] == [[math.inf] * 4] * 4
     neurons = data["neurons"]["0"]
     assert neurons["measures"]["on_rate"] == {
         "windows": [0, 1, 2, 3],
@@ -208,7 +227,8 @@ def test_is_written_when_the_run_ends(tmp_path):
     sink.write(chain(1), 0)
     assert list(tmp_path.iterdir()) == []
     sink.close(chain())
-    assert data_of((tmp_path / "report.html").read_text(encoding="utf-8")) == data_of(html_page(chain()))
+    written = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [unpacked(written, part) for part in PARTS] == [unpacked(html_page(chain()), part) for part in PARTS]
 
 
 def test_without_windows_or_a_folder_nothing_is_written(tmp_path, monkeypatch):
@@ -286,6 +306,21 @@ def test_browser_draws_every_chart(page):
     assert drawn == ["heatmap", "neurons", "scale", "gradient", "loss"]
     assert labels(page) == ["fc1", "<script>ale…1)</script>\"'&lt;${x}\\n🎉", "b." + "n" * 9 + "…" + "n" * 24, "head"]
     assert text(page, "trouble") == ""
+
+
+def test_browser_names_each_row_of_many(opened, tmp_path):
+    names = [f"encoder.layers.{i // 4}.block.{'qkvo'[i % 4]}.linear" for i in range(200)]
+    make_report(names).save(tmp_path / "many.html")
+    resize(opened, 390)
+    opened.get((tmp_path / "many.html").as_uri())
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    resize(opened, 1280)
+    found = labels(opened)
+    assert len(set(found)) == 200
+    assert text(opened, "silence") == "1 never fired in the last window; no neuron fell silent or fired again."
+    lines = "return [...document.querySelectorAll('#heatmap .ytick text')].map((t) => t.getBoundingClientRect().left)"
+    assert min(opened.execute_script(lines)) >= 0
+    opened.back()
 
 
 def test_browser_switches_measures(page):

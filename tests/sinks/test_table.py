@@ -184,7 +184,12 @@ def test_a_report_without_layers():
         ("encoder.layers.11.output", 20, "e.layers.11.output"),
         ("encoder.layers.11.output", 14, "e.l.11.output"),
         ("encoder.11.attention.output", 14, "e.11.a.output"),
-        ("encoder.layers.11.output", 10, "e.l…output"),
+        ("encoder.layers.11.output", 10, "…11.output"),
+        ("encoder.layers.3.block.q.linear", 14, "…3.b.q.linear"),
+        ("encoder.layers.3.block.q.linear", 12, "…3…q.linear"),
+        ("layers.3.block.q.linear", 9, "…3…linear"),
+        ("3.block.linear", 8, "3…linear"),
+        ("encoder.layers.11.output", 8, "e.…utput"),
     ],
 )
 def test_shorten(name, width, short):

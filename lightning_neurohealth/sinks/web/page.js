@@ -11,7 +11,19 @@
   async function unpacked(id) {
     const bytes = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).text();
+    return new Response(stream).arrayBuffer();
+  }
+  const text = (buffer) => new TextDecoder().decode(buffer);
+
+  /** Numbers whose upper, middle and lower bytes stand apart; the rows of a table of them. */
+  function tables(buffer) {
+    const bytes = new Uint8Array(buffer);
+    const size = bytes.length / 3;
+    const whole = new Uint32Array(size);
+    for (let i = 0; i < size; i++) whole[i] = (bytes[i] << 24) | (bytes[size + i] << 16) | (bytes[2 * size + i] << 8);
+    const numbers = new Float32Array(whole.buffer);
+    return ([start, rows, columns]) =>
+      [...Array(rows).keys()].map((row) => [...numbers.subarray(start + row * columns, start + (row + 1) * columns)]);
   }
 
   // Text
@@ -40,7 +52,7 @@
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   function layout(height, more) {
-    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true };
+    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true, ticklabeloverflow: "allow" };
     return {
       height, dragmode: false, margin: { l: 10, r: 10, t: 34, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("text"), family: "system-ui, sans-serif", size: 12 },
@@ -56,7 +68,14 @@
     const spans = Math.max(...values) > 30 * Math.min(...values);
     return { type: "log", title: { text: name, standoff: 8 }, fixedrange: true, exponentformat: "power", dtick: spans ? 1 : "D2" };
   }
-  const rowHeight = (rows) => (rows <= 30 ? 20 : rows <= 60 ? 13 : 9);
+  // labels of rows are measured here: plotly draws all of them several times to find out
+  const pen = document.createElement("canvas").getContext("2d");
+  function beside(names) {
+    pen.font = `${rowFont(names)}px system-ui, sans-serif`;
+    return 12 + names.reduce((most, name) => Math.max(most, pen.measureText(name).width), 0);
+  }
+  const rowFont = (names) => (rowHeight(names.length) < 20 ? 9 : 12);
+  const rowHeight = (rows) => (rows <= 30 ? 20 : rows <= 60 ? 13 : 11);
   function some(length, most) {
     const every = Math.max(1, Math.ceil(length / most));
     return [...Array(length).keys()].filter((i) => i % every === 0);
@@ -69,10 +88,9 @@
     };
   }
   function rowAxis(names) {
-    const ticks = some(names.length, rowHeight(names.length) < 12 ? names.length / 2 : names.length);
     return {
-      tickvals: ticks, ticktext: ticks.map((i) => names[i]), range: [names.length - 0.5, -0.5], showgrid: false,
-      fixedrange: true, zeroline: false, tickfont: { size: rowHeight(names.length) < 20 ? 10 : 12 },
+      tickvals: [...names.keys()], ticktext: names, range: [names.length - 0.5, -0.5], showgrid: false,
+      fixedrange: true, zeroline: false, tickfont: { size: rowFont(names) }, automargin: false,
     };
   }
 
@@ -141,7 +159,7 @@
     if (!rows.length) return;
     draw("heatmap", traces, layout(80 + rowHeight(rows.length) * Math.max(rows.length, 3), {
       xaxis: stepAxis(windows), yaxis: rowAxis(names), plot_bgcolor: colour("missing"),
-      margin: { l: 10, r: 10, t: 8, b: 40 },
+      margin: { l: beside(names), r: 10, t: 8, b: 40 },
     }));
   }
 
@@ -208,12 +226,14 @@
     const which = indices ? `Shown: ${indices.length} of ${data.layers[place].neurons} neurons, silent ones before others. ` : "";
     const times = (n) => (n === 1 ? "once" : `${n} times`);
     const told = !turns ? "" : turns.every((n) => n === 0) ? "Every neuron fired in every window."
-      : `${turns[0]} never fired in the last window; ${times(turns[1])} a neuron fell silent (▼), ${times(turns[2])} one fired again (▲).`;
+      : `${turns[0]} never fired in the last window; ${turns[1] + turns[2] === 0 ? "no neuron fell silent or fired again."
+        : `${times(turns[1])} a neuron fell silent (▼), ${times(turns[2])} one fired again (▲).`}`;
     $("silence").textContent = which + told;
     $("neurons").setAttribute("aria-label", `${name} of the neurons of ${data.layers[place].name}. ${$("silence").textContent}`);
+    const names = neurons.map(String);
     draw("neurons", traces, layout(90 + rowHeight(neurons.length) * Math.max(neurons.length, 4), {
-      xaxis: stepAxis(windows), yaxis: { ...rowAxis(neurons.map(String)), title: { text: "neuron", standoff: 8 } },
-      plot_bgcolor: colour("missing"), showlegend: traces.length > 1,
+      xaxis: stepAxis(windows), yaxis: { ...rowAxis(names), title: { text: "neuron", standoff: 8 } },
+      plot_bgcolor: colour("missing"), showlegend: traces.length > 1, margin: { l: 24 + beside(names), r: 10, t: traces.length > 1 ? 34 : 8, b: 40 },
     }));
   }
 
@@ -296,11 +316,11 @@
     drawLoss();
   }
 
-  function begin() {
+  function begin(table) {
     for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
-    for (const measure of Object.values(data.measures)) measure.means = measure.means.map((row) => row.map(number));
+    for (const measure of Object.values(data.measures)) measure.means = table(measure.means);
     for (const layer of Object.values(data.neurons)) {
-      for (const entry of Object.values(layer.measures)) entry.values = entry.values.map((row) => row.map(number));
+      for (const entry of Object.values(layer.measures)) entry.values = table(entry.values);
     }
     for (const points of Object.values(data.loss)) points.forEach((point) => (point[1] = number(point[1])));
     if (!data.layers.length) {
@@ -327,12 +347,12 @@
     matchMedia("(max-width: 639px)").addEventListener("change", drawAll);
   }
 
-  Promise.all([unpacked("data"), unpacked("library")]).then(([json, library]) => {
-    data = JSON.parse(json);
+  Promise.all(["data", "planes", "library"].map(unpacked)).then(([json, planes, library]) => {
+    data = JSON.parse(text(json));
     const script = document.createElement("script");
-    script.textContent = library;
+    script.textContent = text(library);
     document.head.append(script);
-    begin();
+    begin(tables(planes));
     for (const link of document.querySelectorAll("nav a")) link.hidden = $(link.hash.slice(1)).hidden;
     document.body.dataset.ready = "yes";
   }).catch((error) => {
