@@ -6,10 +6,10 @@ import math
 
 from torch import Tensor
 
-ELEMENTS = 1 << 17
-"""Half a megabyte of float32: of a larger tensor, further rows tell less than they cost."""
-LEAST_ROWS = 128
-"""Rows of a wide layer that are measured all the same: eight measured steps then give the thousand rows that a dead
+ELEMENTS = (1 << 15) - 1
+"""What one thread takes at once (see ``ROOM``): of a larger tensor, further rows tell less than they cost."""
+LEAST_ROWS = 64
+"""Rows of a wide layer that are measured all the same: sixteen measured steps then give the thousand rows that a dead
 neuron is judged by."""
 LINE = 16
 """Neighbours in memory that are taken together: a processor fetches that many float32 at once anyway."""

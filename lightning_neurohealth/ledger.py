@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
-from lightning_neurohealth.tally import Entry, Tally
+from lightning_neurohealth.statistics.slots import Members, Slot
+from lightning_neurohealth.statistics.waiting import Waiting
+from lightning_neurohealth.tally import Tally
 
 __all__ = ["Book", "Ledger"]
 
-Pending = tuple[Subject, Statistic, Partials, Signal]
 SNAPSHOTS = {
     Signal.WEIGHT,
     Signal.OUTGOING_WEIGHT,
@@ -37,6 +39,31 @@ SNAPSHOTS = {
 }
 MANY = 64
 """Numbers that wait at most until they are added."""
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What one call of ``take`` brings to one statistic of each of some slots."""
+
+    slots: Sequence[Slot]
+    members: Members
+    partials: Partials
+
+    @property
+    def signal(self) -> Signal:
+        """The same for all."""
+        return self.slots[0].signal
+
+
+def _is_nonnegative(slot: Slot) -> bool:
+    subject = slot.subject
+    return slot.signal is Signal.ACTIVATION and isinstance(subject, Layer) and subject.function.is_nonnegative
+
+
+def _one_by_one(shares: Iterable[Share]) -> Iterator[Share]:
+    for share in shares:
+        for slot, (statistic, partials) in zip(share.slots, share.members.split(share.partials), strict=True):
+            yield Share((slot,), slot.alone[statistic], partials)
 
 
 class Ledger(Shelf):
@@ -59,9 +86,13 @@ class Ledger(Shelf):
         self.first_owed = True
         self.sums: list[float] = []
         self.apart: set[type[Statistic]] = set()
-        self._pending: list[Pending] = []
-        self._waiting: list[tuple[Tensor, int, int]] = []
-        self._waiting_for: list[Statistic] = []
+        self._pending: list[Share] = []
+        self._slots: dict[tuple[Subject, Signal], Slot] = {}
+        self._waiting = Waiting()
+        self._together: dict[tuple[Slot, ...], list[Members]] = {}
+        self._later: list[tuple[Tensor, int, int]] = []
+        self._later_by: list[Statistic] = []
+        self._behind = 0
         self._in_step: dict[tuple[Signal | None, int], list[Series]] = {}
         self._tally = Tally()
         self._merger = Merger(self)
@@ -74,56 +105,110 @@ class Ledger(Shelf):
         if part is not None:
             self._take_part(subject, signal, x, part)
             return
-        if not x.numel():
-            return
-        rows = Rows(x, signal is Signal.ACTIVATION and isinstance(subject, Layer) and subject.function.is_nonnegative)
+        if x.numel():
+            slot = self._slot(subject, signal)
+            if slot.statistics:
+                self._reduce((slot,), Rows(x, _is_nonnegative(slot)))
+
+    def take_soon(self, subject: Subject, signal: Signal, x: Tensor) -> None:
+        """The same for rows whose memory is ours, together with others, and before the step ends at the latest."""
+        if x.numel():
+            slot = self._slot(subject, signal)
+            if slot.statistics and self._waiting.add(slot, x, _is_nonnegative(slot)):
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        for slots, rows in self._waiting.taken():
+            self._reduce(slots, rows)
+
+    def _reduce(self, slots: tuple[Slot, ...], rows: Rows) -> None:
+        first = slots[0]
+        found = self._fusion.partials(first.joint, rows, self.step)
+        for members, partials in zip(self._members(slots), found, strict=True):
+            self._pending.append(Share(slots, members, partials))
+        for statistic in first.single:  # such slots are not put together
+            self._pending.append(Share(slots, first.alone[statistic], statistic.partials(rows, self.step)))
+
+    def _members(self, slots: tuple[Slot, ...]) -> list[Members]:
+        if len(slots) == 1:
+            return [slots[0].alone[statistic] for statistic in slots[0].joint]
+        found = self._together.get(slots)
+        if found is None:
+            found = self._together[slots] = [Members(same) for same in zip(*(s.joint for s in slots), strict=True)]
+        return found
+
+    def _slot(self, subject: Subject, signal: Signal) -> Slot:
         statistics = self.open(subject, signal.subject).get(signal, [])
-        for statistic, partials in zip(statistics, self._fusion.partials(statistics, rows, self.step), strict=True):
-            self._pending.append((subject, statistic, partials, signal))
+        slot = self._slots.get((subject, signal))
+        if slot is None or slot.statistics is not statistics:
+            slot = self._slots[subject, signal] = Slot(subject, signal, statistics)
+        return slot
 
     def _take_part(self, subject: Subject, signal: Signal, x: Tensor, part: Part) -> None:
-        book = self.open(subject, signal.subject)  # on ranks without a neuron too: all pack the same
+        slot = self._slot(subject, signal)  # on ranks without a neuron too: all pack the same
         if x.shape[0] * x.shape[2]:
-            for statistic in book.get(signal, ()):
+            for statistic in slot.statistics:
                 if statistic.together:
                     self.apart.add(type(statistic))
                 else:
                     partials = spread(statistic, statistic.partials(x, self.step), part)
-                    self._pending.append((subject, statistic, partials, signal))
+                    self._pending.append(Share((slot,), slot.alone[statistic], partials))
 
     def record(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Take the one number ``x`` at once, whatever becomes of the step."""
+        self._keep_up()
         for statistic in self.open(subject, signal.subject).get(signal, ()):
             statistic.merge(statistic.partials(x, self.step))
 
     def record_later(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """Take the one number ``x`` of every step, always of the same signal; many are added in one call."""
-        self._waiting_for = self.open(subject, signal.subject).get(signal, [])
-        length = next((s.length for s in self._waiting_for if isinstance(s, Series)), 0)
-        self._waiting.append((x, self.step, length))
+        self._later_by = self.open(subject, signal.subject).get(signal, [])
+        self._later.append((x, self.step, self._behind))
 
     def settle(self) -> None:
         """Bring all states up to date."""
         self._tally.settle(self._all_statistics())
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        values = torch.stack([x.reshape(()).double() for x, _, _ in waiting])
-        _, steps, places = zip(*waiting, strict=True)
-        for statistic in self._waiting_for:
-            statistic.take_steps(values, places if isinstance(statistic, Series) else steps)
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Bring the series to the current step."""
+        later, self._later = self._later, []
+        behind, self._behind = self._behind, 0
+        recorded = self._later_by if later else []
+        if later:
+            values = torch.stack([x.reshape(()).double() for x, _, _ in later])
+            _, steps, places = zip(*later, strict=True)
+            for statistic in recorded:
+                if isinstance(statistic, Series):
+                    statistic.extend(values, places, behind)
+                else:
+                    statistic.take_steps(values, steps)
+        for one in self._series(None):
+            if not any(one is statistic for statistic in recorded):
+                one.advance(behind)
 
     def discard(self, signals: set[Signal] | None = None) -> None:
         """Forget what was taken since the last commit, or the part of it that is of ``signals``."""
-        self._pending = [] if signals is None else [entry for entry in self._pending if entry[3] not in signals]
+        if signals is None:
+            self._waiting.clear()
+            self._pending = []
+        else:
+            self._pending = [share for share in self._taken() if share.signal not in signals]
 
     def salvage(self) -> bool:
         """Forget all of a step that has failed but what may tell why; true if something does."""
         self.settle()
-        self._pending = [entry for entry in self._pending if entry[1].alarming(entry[2])]
+        self._pending = [
+            share for share in _one_by_one(self._taken()) if share.members.first.alarming(share.partials)
+        ]
         found = bool(self._pending)
         self.commit()
         return found
+
+    def _taken(self) -> list[Share]:
+        self._catch_up()
+        pending, self._pending = self._pending, []
+        return pending
 
     def fade(self) -> None:
         """Let exponential averages fade by one measured step, on every rank alike."""
@@ -131,23 +216,27 @@ class Ledger(Shelf):
 
     def commit(self, later: bool = False) -> None:
         """What was taken counts: at once, or ``later``, when somebody reads the states."""
-        pending, self._pending = self._pending, []
+        self._keep_up()  # series that pending numbers are of
+        pending = self._taken()
+        superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
+        if superseded:
+            pending = [share for share in _one_by_one(pending) if share.slots[0].subject not in superseded]
+            for subject in superseded:
+                del self.books[subject]
         while pending:
-            again: list[Pending] = []
-            entries: list[Entry] = []
+            again: list[Share] = []
+            now: list[tuple[Members, Partials]] = []
             taken: set[Statistic] = set()
-            for entry in pending:
-                subject, statistic, partials, _ = entry
-                if getattr(subject, "superseded", False):
-                    self.books.pop(subject, None)
-                elif isinstance(statistic, Series):
-                    statistic.merge(partials)
-                elif statistic in taken:
-                    again.append(entry)
+            for share in pending:
+                statistics = share.members.statistics
+                if isinstance(statistics[0], Series):
+                    statistics[0].merge(share.partials)
+                elif taken.isdisjoint(statistics):
+                    taken.update(statistics)
+                    now.append((share.members, share.partials))
                 else:
-                    taken.add(statistic)
-                    entries += [(statistic, name, partial) for name, partial in partials.items()]
-            self._tally.add(entries, self._all_statistics)
+                    again.append(share)
+            self._tally.add(now, self._all_statistics)
             pending = again
         if not later:
             self._tally.settle(self._all_statistics())
@@ -157,10 +246,12 @@ class Ledger(Shelf):
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
-        series = self._series(only)
-        if len(self._waiting) >= MANY or any(one.is_full_next for one in series):
-            self.settle()
-        for one in series:
+        if only is None:
+            self._behind += 1
+            if len(self._later) >= MANY:
+                self._keep_up()
+            return
+        for one in self._series(only):
             one.advance()
 
     def _series(self, only: Signal | None) -> list[Series]:
@@ -224,7 +315,7 @@ class Ledger(Shelf):
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
-        self._waiting, self._tally = [], Tally()
+        self._later, self._behind, self._tally = [], 0, Tally()
         for statistic in self.statistics():
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1

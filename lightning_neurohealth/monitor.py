@@ -46,6 +46,8 @@ FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
 OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
 HALVES = (torch.float16, torch.bfloat16)
+SOON = 1 << 16
+"""Elements of rows that are copied to be summed later, together with others."""
 PIECE = "the run broke off, and its neurons lie on several ranks"
 HIDDEN = "the engine that updates the parameters keeps their gradients to itself"
 APART = "it compares all neurons of a layer, and is not measured of layers whose neurons lie on several ranks"
@@ -279,12 +281,18 @@ class Monitor:
             part = subject.part
             if part is None and self.repeats:
                 return
-        if signal in FLOWS and self.settings.max_rows is not None:
+        flows, whole = signal in FLOWS, x
+        if flows and self.settings.max_rows is not None:
             most = None if self.settings.max_rows == "auto" else self.settings.max_rows
             x = thin(x, most, self.steps // self.budget.every)
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
-        self.ledger.take(subject, signal, x, *([] if part is None else [part]))
+        if part is not None:
+            self.ledger.take(subject, signal, x, part)
+        elif flows and x.numel() <= SOON:
+            self.ledger.take_soon(subject, signal, x.clone() if _share_memory(x, whole) else x)
+        else:
+            self.ledger.take(subject, signal, x)
 
     def wants(self, signal: Signal) -> bool:
         """False where no measure needs the signal."""
@@ -509,3 +517,7 @@ class Monitor:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _share_memory(x: Tensor, y: Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()

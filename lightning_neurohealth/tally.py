@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.statistics.base import Kind, Statistic
+from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
+from lightning_neurohealth.statistics.slots import Members
 
-Place = tuple[Statistic, str]
-Entry = tuple[Statistic, str, "Tensor | int"]
-Group = tuple[Kind, "float | None", torch.device]
-Layout = tuple[Kind, "float | None", tuple[Place, ...]]
-MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
+Place = tuple[Members, str]
+MERGE: dict[Kind, Any] = {"sum": torch._foreach_add_, "min": torch._foreach_minimum_, "max": torch._foreach_maximum_}
 
 
 class Tally:
-    """States whose partials come in one step lie behind one another in one vector, to which the next such step adds.
+    """States whose partials come together lie behind one another in one vector, to which all later ones are added.
 
     A model of a hundred layers has some two thousand states: to add to each of them costs more than to compute what is
     added. Additions come in the same order as if each state were added to, so that a run that is cut and goes on gives
@@ -26,50 +24,57 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._flat: dict[Layout, Tensor] = {}
+        self._flat: dict[Place, Tensor] = {}
         self._rows: dict[Place, int] = {}
         self._fades = 0
 
-    def add(self, entries: Iterable[Entry], statistics: Callable[[], Iterable[Statistic]]) -> None:
+    def add(self, shares: Iterable[tuple[Members, Partials]], statistics: Callable[[], Iterable[Statistic]]) -> None:
         """Take partials, of each state at most one; ``statistics`` gives all that may fade."""
-        groups: dict[Group, tuple[list[Place], list[Tensor]]] = {}
-        for statistic, name, partial in entries:
-            decay = None if name in statistic.steady else statistic.decay
-            if isinstance(partial, int):
-                if decay is None:  # whole numbers add up in any order
-                    self._rows[statistic, name] = self._rows.get((statistic, name), 0) + partial
-                    continue
-                partial = torch.full((), partial, dtype=torch.float64, device=statistic.rows.device)
-            group = groups.setdefault((statistic.kinds[name], decay, partial.device), ([], []))
-            group[0].append((statistic, name))
-            group[1].append(partial)
-        layouts = {(kind, decay, tuple(places)): parts for (kind, decay, _), (places, parts) in groups.items()}
-        if not layouts.keys() <= self._flat.keys():
+        groups: dict[Kind, tuple[list[Place], list[Tensor]]] = {}
+        for members, partials in shares:
+            one = members.first
+            for name, partial in partials.items():
+                if isinstance(partial, int):
+                    if one.decay is None or name in one.steady:  # whole numbers add up in any order
+                        self._rows[members, name] = self._rows.get((members, name), 0) + partial
+                        continue
+                    partial = torch.full_like(one.rows, partial).expand(len(members.statistics))
+                places, parts = groups.setdefault(one.kinds[name], ([], []))
+                places.append((members, name))
+                parts.append(partial.reshape(-1))
+        if any(place not in self._flat for places, _ in groups.values() for place in places):
             self.settle(statistics())
-        for layout, parts in layouts.items():
-            kind, _, places = layout
-            partials = torch.cat([part.reshape(-1) for part in parts]).double()
-            if layout not in self._flat:
-                self._flat[layout] = torch.cat([getattr(statistic, name).reshape(-1) for statistic, name in places])
-            MERGE[kind](self._flat[layout], partials, out=self._flat[layout])
+        for kind, (places, parts) in groups.items():
+            for place in places:
+                if place not in self._flat:
+                    self._flat[place] = torch.cat([state.reshape(-1) for state in _states(place)])
+            MERGE[kind]([self._flat[place] for place in places], parts)
 
     def fade(self) -> None:
         """Exponential averages fade by one step."""
         self._fades += 1
-        for (_, decay, _), flat in self._flat.items():
-            if decay is not None:
-                flat.mul_(decay)
+        fading: dict[float, list[Tensor]] = {}
+        for (members, name), flat in self._flat.items():
+            one = members.first
+            if one.decay is not None and name not in one.steady:
+                fading.setdefault(one.decay, []).append(flat)
+        for decay, flats in fading.items():
+            torch._foreach_mul_(flats, decay)
 
     def settle(self, statistics: Iterable[Statistic]) -> None:
         """Bring the states up to date; ``statistics`` are all that may fade."""
         for _ in range(self._fades):
             self._fade_states(statistics)
-        for (_, _, places), flat in self._flat.items():
-            states = [getattr(statistic, name) for statistic, name in places]
-            parts = flat.split([state.numel() for state in states])
-            torch._foreach_copy_(states, [part.view(state.shape) for part, state in zip(parts, states, strict=True)])
-        for (statistic, name), rows in self._rows.items():
-            getattr(statistic, name).add_(rows)
+        states: list[Tensor] = []
+        parts: list[Tensor] = []
+        for place, flat in self._flat.items():
+            own = _states(place)
+            states += own
+            parts += [part.view(own[0].shape) for part in flat.chunk(len(own))]
+        if states:
+            torch._foreach_copy_(states, parts)
+        for place, rows in self._rows.items():
+            torch._foreach_add_(_states(place), rows)
         self._flat, self._rows, self._fades = {}, {}, 0
 
     def _fade_states(self, statistics: Iterable[Statistic]) -> None:
@@ -80,3 +85,8 @@ class Tally:
                 fading.setdefault(statistic.decay, []).extend(getattr(statistic, name) for name in names)
         for decay, states in fading.items():
             torch._foreach_mul_(states, decay)
+
+
+def _states(place: Place) -> list[Tensor]:
+    members, name = place
+    return [getattr(statistic, name) for statistic in members.statistics]

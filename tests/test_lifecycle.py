@@ -175,7 +175,7 @@ def test_only_training_is_measured() -> None:
 
 
 def test_validation_alone_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "take", lambda *_: pytest.fail("something was measured"))
+    monkeypatch.setattr(Ledger, "take_soon", lambda *_: pytest.fail("something was measured"))
     model, health = Validated(MLP()), make_health()
     before, trainer = traces(model), make_trainer(health)
     trainer.validate(model, make_data(), verbose=False)
@@ -359,25 +359,25 @@ def test_a_broken_rule_is_named_once() -> None:
 
 
 def fails_in_hooks(patch: pytest.MonkeyPatch) -> None:
-    take = Ledger.take
+    take = Ledger.take_soon
 
     def broken(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
         if signal is Signal.ACTIVATION:
             raise RuntimeError("of ours")
         take(self, subject, signal, x)
 
-    patch.setattr(Ledger, "take", broken)
+    patch.setattr(Ledger, "take_soon", broken)
 
 
 def fails_in_backward(patch: pytest.MonkeyPatch) -> None:
-    take = Ledger.take
+    take = Ledger.take_soon
 
     def broken(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
         if signal is Signal.ACTIVATION_GRADIENT:
             raise RuntimeError("of ours")
         take(self, subject, signal, x)
 
-    patch.setattr(Ledger, "take", broken)
+    patch.setattr(Ledger, "take_soon", broken)
 
 
 def fails(owner: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:

@@ -167,13 +167,16 @@ def test_a_call_outside_of_a_step_is_not_measured(net: nn.Module) -> None:
 def test_idle_steps_take_nothing_but_the_loss(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monitor = Monitor(net, every_n_steps=4)
     taken: list[tuple[int, Signal]] = []
-    take = Ledger.take
 
-    def note(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
-        taken.append((self.step, signal))
-        take(self, subject, signal, x)
+    def noted(take: Callable[..., None]) -> Callable[..., None]:
+        def note(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
+            taken.append((self.step, signal))
+            take(self, subject, signal, x)
 
-    monkeypatch.setattr(Ledger, "take", note)
+        return note
+
+    for name in ("take", "take_soon"):
+        monkeypatch.setattr(Ledger, name, noted(getattr(Ledger, name)))
     idle = [traces(net)["modes"] for _ in train(net, monitor, 6)]
     assert idle == [[]] * 6
     assert {step for step, signal in taken if signal is not Signal.LOSS} == {0, 4}

@@ -16,7 +16,7 @@ from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.rows import Compare, Rows, moved
 
 Fuse = Literal["auto"] | bool
-Kernel = Callable[[Tensor], list[Partials]]
+Kernel = Callable[[Tensor, int], list[Partials]]
 
 WORTH = 10.0
 """Seconds that one kind of layer has cost before its kernel is compiled, about what compiling costs: the two together
@@ -46,8 +46,9 @@ class PlainRows(Rows):
     def non_finite(self) -> Tensor:
         return _sum((~self._wide.isfinite()).to(self._wide.dtype))
 
-    def live(self) -> Tensor:
-        return (self.x != 0).any(1).sum()
+    def passing(self) -> tuple[Tensor, Tensor]:
+        nonzero = (self._wide != 0).to(self._wide.dtype)
+        return _sum(nonzero), self.of_layers(self.by_layer(nonzero).amax(2).sum((0, 2)))
 
     def total_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         numbers = function(self._wide)
@@ -84,7 +85,7 @@ class Fusion:
             if self.fused is True or self._spent.get(key, 0.0) > WORTH:
                 if key not in self._kernels:
                     self._kernels[key] = _compiled(fusable, rows.exact, rows.nonnegative)
-                found = self._run(self._kernels[key], rows.x)
+                found = self._run(self._kernels[key], rows)
         if found is None:
             partials = [statistic.partials(rows, step) for statistic in statistics]
             if len(fusable) > 1:
@@ -98,10 +99,10 @@ class Fusion:
             return False
         return self.fused is True or rows.x.device.type != "cpu"  # there, kernels and single sums are equally fast
 
-    def _run(self, kernel: Kernel, x: Tensor) -> list[Partials] | None:
+    def _run(self, kernel: Kernel, rows: Rows) -> list[Partials] | None:
         try:
             with torch.compiler.set_stance("default"):  # a measured step runs under "force_eager"
-                return kernel(x)
+                return kernel(rows.x, rows.layers)
         except Exception as error:
             if self.fused is True:
                 warnings.warn(
@@ -115,12 +116,12 @@ class Fusion:
     @staticmethod
     def _key(statistics: Sequence[Statistic], rows: Rows) -> Any:
         kinds = tuple((type(s), s.constants) for s in statistics)
-        return kinds, rows.exact, rows.nonnegative, rows.x.dtype, rows.x.device, rows.x.shape[2] == 1
+        return kinds, rows.layers > 1, rows.exact, rows.nonnegative, rows.x.dtype, rows.x.device, rows.x.shape[2] == 1
 
 
 def _compiled(statistics: list[Statistic], exact: bool, nonnegative: bool) -> Kernel:
-    def reduce(x: Tensor) -> list[Partials]:
-        rows = PlainRows(x, nonnegative)
+    def reduce(x: Tensor, layers: int) -> list[Partials]:
+        rows = PlainRows(x, nonnegative, layers)
         rows.exact = exact
         return [statistic.reduce(rows) for statistic in statistics]
 

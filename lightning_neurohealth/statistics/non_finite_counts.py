@@ -30,8 +30,8 @@ class NonFiniteCounts(Statistic):
 
     def stamp(self, partials: Partials, step: int) -> None:
         if "bad" in partials:
-            bad = torch.as_tensor(partials["bad"])
-            partials["first"] = torch.where(bad.sum() > 0, float(step), math.inf).double()
+            bad = torch.as_tensor(partials["bad"]).view(-1, self.neurons).sum(1)
+            partials["first"] = torch.where(bad > 0, float(step), math.inf).double().squeeze(0)
 
     def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
         bad = ~values.isfinite()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
@@ -22,4 +21,5 @@ class PassCounts(Statistic):
         self.state("live", "sum", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        return {"passed": rows.counted(torch.ne, 0.0), "live": rows.live()}
+        passed, live = rows.passing()
+        return {"passed": passed, "live": live}

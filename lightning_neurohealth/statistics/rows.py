@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-EXACT = 1 << 15
+EXACT = 1 << 14
 """Elements up to which all is computed in float64: there calls cost more than arithmetic."""
-ROOM = 1 << 18
-"""Elements of the one temporary: 1 MB, which stays in a processor's cache."""
+ROOM = (1 << 15) - 1
+"""Elements of the one temporary, which stays in a processor's cache. Of one more, torch makes two halves for two
+threads, and waking a thread costs more than all the arithmetic."""
 
 Write = Callable[[Tensor, Tensor], object]
 """``write(x, out)`` puts a number for each element of ``x`` into ``out``; the two may be the same."""
@@ -28,13 +29,14 @@ class Rows:
         x: The tensor, as float32 where it came in halves.
         count: Number of rows.
         nonnegative: True if no element is known to be less than 0.
+        layers: Number of layers whose neurons these are, as many of each.
     """
 
-    def __init__(self, x: Tensor, nonnegative: bool = False) -> None:
+    def __init__(self, x: Tensor, nonnegative: bool = False, layers: int = 1) -> None:
         self.x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         self.count = x.shape[0] * x.shape[2]
-        self.nonnegative = nonnegative
-        self.exact = x.numel() <= EXACT or x.dtype == torch.float64
+        self.nonnegative, self.layers = nonnegative, layers
+        self.exact = x.numel() <= EXACT * layers or x.dtype == torch.float64
         self._sums: dict[object, Tensor] = {}
         self._kept_moments: tuple[Tensor, Tensor, Tensor] | None = None
         self._room: Tensor | None = None
@@ -79,11 +81,22 @@ class Rows:
         within = self.moments()[2]  # NaN for whoever is not
         return within.device.type == "cpu" and torch.equal(within, within)
 
-    def live(self) -> Tensor:
-        """Number of rows on which some neuron is not 0."""
-        if self.exact:
-            return (self.x != 0).any(1).sum()
-        return _add([((block.amax(1) != 0) | (block.amin(1) != 0)).sum() for block in self._blocks()])
+    def passing(self) -> tuple[Tensor, Tensor]:
+        """Rows on which x is not 0, and of each layer, ``[layers]``, those on which x of some neuron is not."""
+        counts, live = [], []
+        for block in self._blocks():
+            nonzero = torch.ne(block, 0.0, out=self._space(block))
+            counts.append(over_rows(nonzero))
+            live.append(self.by_layer(nonzero).amax(2).sum((0, 2)))
+        return _add(counts), self.of_layers(_add(live))
+
+    def by_layer(self, x: Tensor) -> Tensor:
+        """``[outer, neurons, inner]`` as ``[outer, layers, neurons, inner]``."""
+        return x.unflatten(1, (self.layers, -1))
+
+    def of_layers(self, x: Tensor) -> Tensor:
+        """One number a layer, a scalar where there is but one."""
+        return x if self.layers > 1 else x.squeeze(0)
 
     def total(self, write: Write, key: object = None) -> Tensor:
         """Σ of what ``write`` puts in; computed once for each ``key`` that is given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -42,27 +43,45 @@ class Series(Statistic):
         self.counts[point] += partials["counts"]
         self.rows.add_(partials["rows"])
 
-    def advance(self) -> None:
-        """The step is over; on every rank alike, whether or not it had a number."""
-        self.length += 1
-        if self.length == CAPACITY * self.stride:
-            for state in (self.sums, self.counts):
-                merged = state.view(-1, 2).sum(1)
-                state.zero_()
-                state[: CAPACITY // 2] = merged
-            self.stride *= 2
+    def advance(self, steps: int = 1) -> None:
+        """So many steps are over; on every rank alike, whether or not they had a number."""
+        while steps:
+            done = min(steps, CAPACITY * self.stride - self.length)
+            self.length += done
+            steps -= done
+            if self.length == CAPACITY * self.stride:
+                for state in (self.sums, self.counts):
+                    merged = state.view(-1, 2).sum(1)
+                    state.zero_()
+                    state[: CAPACITY // 2] = merged
+                self.stride *= 2
+
+    def extend(self, values: Tensor, places: Sequence[int], steps: int) -> None:
+        """Take ``values`` of some of the next ``steps`` steps, and advance.
+
+        Args:
+            places: The step of each value, ascending from 0; ``steps`` itself is the one that is still open.
+        """
+        done = taken = 0
+        while True:
+            room = CAPACITY * self.stride - self.length
+            until = bisect_left(places, done + room)
+            if until > taken:
+                points = [(self.length + place - done) // self.stride for place in places[taken:until]]
+                self.take_steps(values[taken:until], points)
+            taken = until
+            passed = min(room, steps - done)
+            self.advance(passed)
+            done += passed
+            if done == steps and taken == len(places):
+                return
 
     def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
-        """Add many numbers, each with the value that ``length`` had at its step."""
-        points = torch.tensor([step // self.stride for step in steps], device=values.device)
+        """Add many numbers, each to a point of its own choice."""
+        points = torch.tensor(steps, device=values.device)
         self.sums.index_add_(0, points, values)
         self.counts.index_add_(0, points, torch.ones_like(values))
         self.rows.add_(len(steps))
-
-    @property
-    def is_full_next(self) -> bool:
-        """True if the next ``advance`` merges neighbours."""
-        return self.length + 1 == CAPACITY * self.stride
 
     @property
     def points(self) -> Tensor:

@@ -95,6 +95,7 @@ def compute(name: str, given: Batches | dict[str, Batches], subject: Any = None)
         ledger.commit()
         ledger.advance()
         ledger.advance(Signal.VALIDATION_LOSS)
+    ledger.settle()
     book = ledger.books[subject]
     arguments: dict[str, Any] = {signal.value: statistic for signal in measure.needs for statistic in book[signal]}
     arguments.update({f"next_{signal.value}": arguments[signal.value] for signal in measure.of_next})

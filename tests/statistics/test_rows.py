@@ -43,7 +43,7 @@ def test_sums(shape: tuple[int, int, int], strided: bool) -> None:
     assert rows.counted(torch.gt, 0.5).tolist() == (expected > 0.5).sum(0).tolist()
     assert rows.counted(torch.le, 0.5).tolist() == (expected <= 0.5).sum(0).tolist()
     assert rows.near(0.1).tolist() == (np.abs(expected) <= np.float32(0.1)).sum(0).tolist()
-    assert rows.live() == len(expected)
+    assert rows.passing()[1] == len(expected)
     assert rows.non_finite() is None
     total, nonzero = rows.total_and_nonzero(torch.relu)
     np.testing.assert_allclose(total.numpy(), np.maximum(expected, 0).sum(0), rtol=1e-5)
@@ -80,8 +80,8 @@ def test_what_is_not_finite_is_counted_and_does_not_spread(shape: tuple[int, int
 def test_rows_without_any_gradient_are_not_live() -> None:
     x = large(SHAPES["neurons last"])
     x[10:30] = 0
-    assert Rows(x).live() == 680
-    assert Rows(x[:20]).live() == 10
+    assert Rows(x).passing()[1] == 680
+    assert Rows(x[:20]).passing()[1] == 10
 
 
 def test_what_is_never_negative_needs_no_absolute_value() -> None:

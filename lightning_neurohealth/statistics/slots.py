@@ -1,0 +1,69 @@
+"""The statistics of one signal of one layer, and those of equal layers together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics.base import Partials, Statistic
+
+class Members:
+    """One statistic of each of several layers of one width.
+
+    Attributes:
+        statistics: Of one kind and the same constants, so that what one of them gives for rows that lie side by side
+            is what each would give for its own.
+    """
+
+    __slots__ = ("statistics",)
+
+    def __init__(self, statistics: Sequence[Statistic]) -> None:
+        self.statistics = tuple(statistics)
+
+    @property
+    def first(self) -> Statistic:
+        """One of them, which stands for all."""
+        return self.statistics[0]
+
+    def split(self, partials: Partials) -> Iterator[tuple[Statistic, Partials]]:
+        """Each statistic with what is its own."""
+        count = len(self.statistics)
+        for i, statistic in enumerate(self.statistics):
+            yield (
+                statistic,
+                {
+                    name: partial if isinstance(partial, int) or count == 1 else partial.view(count, -1)[i].view(shape)
+                    for name, partial in partials.items()
+                    for shape in (getattr(statistic, name).shape,)
+                },
+            )
+
+
+@dataclass(eq=False)
+class Slot:
+    """The statistics of one signal of one subject.
+
+    Attributes:
+        joint: Those whose sums may be computed with those of equal layers.
+        single: All others.
+        alone: Each as the only member.
+        key: Equal for layers whose ``joint`` do the same.
+    """
+
+    subject: Subject
+    signal: Signal
+    statistics: Sequence[Statistic]
+    joint: list[Statistic] = field(init=False)
+    single: list[Statistic] = field(init=False)
+    alone: dict[Statistic, Members] = field(init=False)
+    key: tuple[Any, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        may = isinstance(self.subject, Layer)
+        self.joint = [s for s in self.statistics if may and type(s).fusable]
+        self.single = [s for s in self.statistics if not (may and type(s).fusable)]
+        self.alone = {statistic: Members([statistic]) for statistic in self.statistics}
+        self.key = (self.signal, *((type(s), s.constants) for s in self.joint))
