@@ -91,6 +91,8 @@ class LayerFinder:
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
+        if not self.tracing and not self._missed:
+            return
         if self.tracing:
             self._drop_arithmetic()
             self._names_in_order = merged_order([self._names_in_order, list(dict.fromkeys(self._sequence))])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from torch import Tensor
 
+WHOLE = 1 << 16
+"""Elements of a tensor of which every row is measured: a quarter of a megabyte of float32."""
 ELEMENTS = (1 << 15) - 1
-"""What one thread takes at once (see ``ROOM``): of a larger tensor, further rows tell less than they cost."""
-LEAST_ROWS = 64
-"""Rows of a wide layer that are measured all the same: sixteen measured steps then give the thousand rows that a dead
-neuron is judged by."""
+"""What is measured of a larger one, as much as one thread takes at once: further rows tell less than they cost."""
+LEAST_ROWS = 32
+"""Rows of a wide layer that are measured all the same: some thirty measured steps then give the thousand rows that a
+dead neuron is judged by."""
 LINE = 16
 """Neighbours in memory that are taken together: a processor fetches that many float32 at once anyway."""
 
@@ -32,25 +35,36 @@ def fold(x: Tensor, axis: int) -> Tensor:
 
 
 def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
-    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; ``None`` for as many as half a megabyte holds.
+    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, of what is large as much as is quick.
 
     s has no divisor in common with the axis, so that all columns of images and all places of texts come, and ``phase``,
     which counts measured steps, moves the first one on.
     """
     outer, neurons, inner = x.shape
-    most = max(LEAST_ROWS, ELEMENTS // max(neurons, 1)) if rows is None else rows
-    if outer * inner <= most:
+    line, step = _spacing(outer, neurons, inner, rows)
+    if step is None:
         return x
-    # samples tell more than places: all of them, as long as there is room for one place of each
-    line = next((size for size in range(min(LINE, inner), 0, -1) if inner % size == 0 and outer * size <= most), None)
-    if line is not None:
-        lines = x.unflatten(2, (-1, line))
-        step = _step(lines.shape[2], most // (outer * line))
-        return lines[:, :, phase % step :: step].reshape(outer, neurons, -1)
-    if inner <= most:
-        step = _step(outer, most // inner)
-        return x[phase % step :: step]
-    return x[phase % outer :][:1, :, phase % (inner - most + 1) :][:, :, :most]
+    if line is None:
+        place = phase % inner
+        return x[phase % step :: step, :, place : place + 1]
+    lines = x.unflatten(2, (-1, line))
+    return lines[:, :, phase % step :: step].reshape(outer, neurons, -1)
+
+
+@lru_cache(maxsize=4096)
+def _spacing(outer: int, neurons: int, inner: int, rows: int | None) -> tuple[int | None, int | None]:
+    """How many neighbours go together, and of how many such lines of each sample one is taken.
+
+    Samples tell more than places. Where there are too many for one place of each, the first is ``None``, and the second
+    is of how many samples one is taken. Where all rows are, both are ``None``.
+    """
+    most = max(LEAST_ROWS, ELEMENTS // max(neurons, 1)) if rows is None else rows
+    if outer * inner <= most or (rows is None and outer * neurons * inner <= WHOLE):
+        return None, None
+    if outer > most:
+        return None, _step(outer, most)
+    line = next(size for size in range(min(LINE, inner), 0, -1) if inner % size == 0 and outer * size <= most)
+    return line, _step(inner // line, most // (outer * line))
 
 
 def _step(length: int, most: int) -> int:

@@ -90,9 +90,8 @@ class Ledger(Shelf):
         self._slots: dict[tuple[Subject, Signal], Slot] = {}
         self._waiting = Waiting()
         self._together: dict[tuple[Slot, ...], list[Members]] = {}
-        self._later: list[tuple[Tensor, int, int]] = []
-        self._later_by: list[Statistic] = []
-        self._behind = 0
+        self._later: dict[tuple[Subject, Signal], list[tuple[Tensor, int, int]]] = {}
+        self._most_late = self._behind = 0
         self._in_step: dict[tuple[Signal | None, int], list[Series]] = {}
         self._tally = Tally()
         self._merger = Merger(self)
@@ -161,9 +160,10 @@ class Ledger(Shelf):
             statistic.merge(statistic.partials(x, self.step))
 
     def record_later(self, subject: Subject, signal: Signal, x: Tensor) -> None:
-        """Take the one number ``x`` of every step, always of the same signal; many are added in one call."""
-        self._later_by = self.open(subject, signal.subject).get(signal, [])
-        self._later.append((x, self.step, self._behind))
+        """Take the one number ``x`` of this step; those of many steps are added in one call."""
+        later = self._later.setdefault((subject, signal), [])
+        later.append((x, self.step, self._behind))
+        self._most_late = max(self._most_late, len(later))
 
     def settle(self) -> None:
         """Bring all states up to date."""
@@ -172,19 +172,20 @@ class Ledger(Shelf):
 
     def _keep_up(self) -> None:
         """Bring the series to the current step."""
-        later, self._later = self._later, []
+        later, self._later, self._most_late = self._later, {}, 0
         behind, self._behind = self._behind, 0
-        recorded = self._later_by if later else []
-        if later:
-            values = torch.stack([x.reshape(()).double() for x, _, _ in later])
-            _, steps, places = zip(*later, strict=True)
-            for statistic in recorded:
+        extended: set[Statistic] = set()
+        for (subject, signal), numbers in later.items():
+            values = torch.stack([x.reshape(()).double() for x, _, _ in numbers])
+            _, steps, places = zip(*numbers, strict=True)
+            for statistic in self.open(subject, signal.subject).get(signal, ()):
                 if isinstance(statistic, Series):
                     statistic.extend(values, places, behind)
+                    extended.add(statistic)
                 else:
                     statistic.take_steps(values, steps)
         for one in self._series(None):
-            if not any(one is statistic for statistic in recorded):
+            if one not in extended:
                 one.advance(behind)
 
     def discard(self, signals: set[Signal] | None = None) -> None:
@@ -198,9 +199,7 @@ class Ledger(Shelf):
     def salvage(self) -> bool:
         """Forget all of a step that has failed but what may tell why; true if something does."""
         self.settle()
-        self._pending = [
-            share for share in _one_by_one(self._taken()) if share.members.first.alarming(share.partials)
-        ]
+        self._pending = [share for share in _one_by_one(self._taken()) if share.members.first.alarming(share.partials)]
         found = bool(self._pending)
         self.commit()
         return found
@@ -216,7 +215,6 @@ class Ledger(Shelf):
 
     def commit(self, later: bool = False) -> None:
         """What was taken counts: at once, or ``later``, when somebody reads the states."""
-        self._keep_up()  # series that pending numbers are of
         pending = self._taken()
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
         if superseded:
@@ -230,6 +228,7 @@ class Ledger(Shelf):
             for share in pending:
                 statistics = share.members.statistics
                 if isinstance(statistics[0], Series):
+                    self._keep_up()
                     statistics[0].merge(share.partials)
                 elif taken.isdisjoint(statistics):
                     taken.update(statistics)
@@ -248,7 +247,7 @@ class Ledger(Shelf):
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
         if only is None:
             self._behind += 1
-            if len(self._later) >= MANY:
+            if self._most_late >= MANY:
                 self._keep_up()
             return
         for one in self._series(only):
@@ -315,7 +314,7 @@ class Ledger(Shelf):
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
-        self._later, self._behind, self._tally = [], 0, Tally()
+        self._later, self._most_late, self._behind, self._tally = {}, 0, 0, Tally()
         for statistic in self.statistics():
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1

@@ -44,6 +44,8 @@ from lightning_neurohealth.window import Window
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
+FRESH = {Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE}
+"""Signals that are computed, so that nobody else has their memory."""
 OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
 HALVES = (torch.float16, torch.bfloat16)
 SOON = 1 << 16
@@ -277,6 +279,9 @@ class Monitor:
 
     def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
         """Receives the taps; ``part`` says which neurons ``x`` has, where it has not all."""
+        if signal is Signal.GLOBAL_GRADIENT:
+            self.ledger.record_later(subject, signal, x)
+            return
         if isinstance(subject, Layer) and signal in OF_ROWS:
             part = subject.part
             if part is None and self.repeats:
@@ -289,8 +294,10 @@ class Monitor:
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         if part is not None:
             self.ledger.take(subject, signal, x, part)
+        elif signal in FRESH:
+            self.ledger.take_soon(subject, signal, x)
         elif flows and x.numel() <= SOON:
-            self.ledger.take_soon(subject, signal, x.clone() if _share_memory(x, whole) else x)
+            self.ledger.take_soon(subject, signal, x.clone() if _may_share_memory(x, whole) else x)
         else:
             self.ledger.take(subject, signal, x)
 
@@ -519,5 +526,7 @@ class Monitor:
             )
 
 
-def _share_memory(x: Tensor, y: Tensor) -> bool:
+def _may_share_memory(x: Tensor, y: Tensor) -> bool:
+    if type(x) is not Tensor:  # e.g. the result of a collective that is still on its way
+        return True
     return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()

@@ -51,7 +51,7 @@ class ParameterTaps:
             self._norms.clear()
             if Signal.UPDATE in self.wanted:
                 # what the last step has left is what this one begins with
-                self._before = self.parameters.samples() if just_seen is None else just_seen
+                self._before = self.parameters.samples.now() if just_seen is None else just_seen
             self._weights_before = {}
             self._versions = [p._version for p in self.parameters.tensors]
             self._keep_weights()
@@ -66,7 +66,8 @@ class ParameterTaps:
         self._keep_weights()  # of layers that were not known when the step began
         if optimizer in self._norms or None in self._norms:
             return
-        self._norms[optimizer] = self.parameters.gradient_norms(optimizer) / self.scale
+        norms = self.parameters.gradient_norms(optimizer)
+        self._norms[optimizer] = norms if _is_one(self.scale) else norms / self.scale
         if not {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT} & self.wanted:
             return
         own = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
@@ -101,7 +102,8 @@ class ParameterTaps:
         def norms() -> Tensor:
             if not self.read:
                 read()
-            found = torch.stack(list(self._norms.values())).amax(0, keepdim=True)
+            of_each = list(self._norms.values())
+            found = of_each[0].unsqueeze(0) if len(of_each) == 1 else torch.stack(of_each).amax(0, keepdim=True)
             return found if before is None or overflow else torch.cat([found, self._update_norms(before)])
 
         joined = self.parameters.joined(norms, 3 if updated else 1)
@@ -120,7 +122,8 @@ class ParameterTaps:
         self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
         self.receiver.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))
         if Signal.GRADIENT_SAMPLE in self.wanted:
-            samples, part = self.parameters.gradient_samples().view(1, -1, 1), self.parameters.samples_here
+            sampled = self.parameters.samples
+            samples, part = sampled.of_gradients().view(1, -1, 1), sampled.here
             self.receiver.take(self.parameters, Signal.GRADIENT_SAMPLE, samples, part)
 
     def after_update(self) -> None:
@@ -185,11 +188,11 @@ class ParameterTaps:
 
     def _update_norms(self, before: Tensor) -> Tensor:
         """‖ΔW‖ and ‖W‖ of the samples here, ``[2, parameters]``; NaN where lazy parameters have come to life."""
-        after = self.parameters.samples()
+        after = self.parameters.samples.now()
         if before.shape != after.shape:
             return torch.full((2, self.parameters.neurons), torch.nan, dtype=torch.float64, device=after.device)
         self._just_seen = after
-        return torch.stack([self.parameters.sample_norms(samples) for samples in (after - before, before)])
+        return self.parameters.samples.norms(torch.stack([after - before, before]))
 
     def _take_ratios(self, changes: Tensor, sizes: Tensor) -> None:
         ratios = torch.where(sizes > 0, changes / sizes, torch.nan)
@@ -198,4 +201,8 @@ class ParameterTaps:
 
 def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:
     gradient = piece(gradient.detach().to_dense() if gradient.is_sparse else gradient.detach())
-    return gradient if isinstance(scale, float) and scale == 1.0 else gradient.double() / scale
+    return gradient if _is_one(scale) else gradient.double() / scale
+
+
+def _is_one(scale: Tensor | float) -> bool:
+    return isinstance(scale, float) and scale == 1.0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,8 @@ from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks
 from lightning_neurohealth.layers import clean_name
-from lightning_neurohealth.sharding import Part, Pieces, is_split, picks, piece, shards
+from lightning_neurohealth.samples import Samples
+from lightning_neurohealth.sharding import Pieces, piece
 
 
 @dataclass(eq=False)
@@ -35,6 +34,8 @@ class Parameters:
         optimized: Names of those that an optimizer has, ``None`` where that is not known.
         decayed: Names of those that weight decay moves even where there is no gradient; all, where that is not known.
         optimizer_of: Index of the optimizer that each optimized one is in.
+        samples: Some elements of each.
+        last_samples: Those of the last call of ``changes``.
         engine: True where an engine (DeepSpeed) updates them, which may keep their gradients to itself.
     """
 
@@ -47,14 +48,14 @@ class Parameters:
     def __post_init__(self) -> None:
         self.optimizer_of: dict[str, int] = {}
         self.engine = False
-        self._samples: Tensor | None = None
-        self._owners: tuple[list[int], Tensor] | None = None
+        self.last_samples: Tensor | None = None
         named = dict(self.model.named_parameters())
         self.tensors = list(named.values())
         self.names = [clean_name(name) for name in named]
         self.decayed = set(self.names)
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
         self.pieces = Pieces(self.tensors, self.device)
+        self.samples = Samples(self.tensors, self.device)
 
     def module(self, name: str | None) -> nn.Module | None:
         """The module of that name as the user wrote it."""
@@ -130,68 +131,15 @@ class Parameters:
 
         The first call gives infinity: what the change was is not known.
         """
-        before, self._samples = self._samples, self.samples()
-        if before is None or before.shape != self._samples.shape:
+        before, self.last_samples = self.last_samples, self.samples.now()
+        if before is None or before.shape != self.last_samples.shape:
             return torch.full((len(self.tensors),), torch.inf, dtype=torch.float64, device=self.device)
-        return self.sample_norms(self._samples - before)
-
-    def samples(self) -> Tensor:
-        """Up to 2,048 evenly spaced elements of each parameter behind one another, float64 ``[samples]``.
-
-        Of a parameter that is split over ranks, those of them that are here.
-        """
-        return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
-
-    def gradient_samples(self) -> Tensor:
-        """The same elements of the gradients; 0 where there is none."""
-        return self._sampled([_dense_gradient(p) for p in self.tensors])
-
-    def sample_norms(self, samples: Tensor) -> Tensor:
-        """L2 norm of the samples of each parameter, ``[parameters]``."""
-        return self._summed(samples * samples, self._owners_here).sqrt()
-
-    @cached_property
-    def samples_here(self) -> Part | None:
-        """Which of all samples ``samples`` gives; ``None`` where that is all."""
-        if not self.pieces.any:
-            return None
-        counts = [len(range(0, _numel(p), _stride(_numel(p)))) for p in self.tensors]
-        places, weights, start = [], [], 0
-        for parameter, count in zip(self.tensors, counts, strict=True):
-            here = picks(parameter, _stride(_numel(parameter)))[1] if is_split(parameter) else torch.arange(count)
-            places.append(here + start)
-            weights.append(torch.full((len(here),), float(shards(parameter)), dtype=torch.float64))
-            start += count
-        return Part(torch.cat(places).to(self.device), start, weight=torch.cat(weights).to(self.device))
+        return self.samples.norms(self.last_samples - before)
 
     @property
     def sample_owners(self) -> Tensor:
         """Index of the parameter that each sampled element belongs to, ``[samples]``."""
-        sizes = [_numel(p) for p in self.tensors]
-        if self._owners is None or self._owners[0] != sizes:
-            counts = torch.tensor([len(range(0, size, _stride(size))) for size in sizes], dtype=torch.long)
-            self._owners = sizes, torch.arange(len(sizes)).repeat_interleave(counts)
-        return self._owners[1]
-
-    def by_parameter(self, samples: Tensor) -> Tensor:
-        """Sum over the sampled elements of each parameter, ``[parameters]``."""
-        return self._summed(samples, self.sample_owners)
-
-    def _summed(self, samples: Tensor, owners: Tensor) -> Tensor:
-        sums = torch.zeros(len(self.tensors), dtype=samples.dtype, device=samples.device)
-        return sums.index_add_(0, owners.to(samples.device), samples)
-
-    @property
-    def _owners_here(self) -> Tensor:
-        here, owners = self.samples_here, self.sample_owners
-        return owners if here is None else owners.to(self.device)[here.columns]
-
-    def _sampled(self, tensors: list[Tensor]) -> Tensor:
-        parts = [_evenly(t) for t in tensors if _numel(t)]
-        if len({(part.dtype, part.device) for part in parts}) > 1:
-            parts = [part.to(self.device, torch.float64) for part in parts]
-        none = torch.zeros(0, dtype=torch.float64, device=self.device)
-        return torch.cat(parts).to(self.device, torch.float64) if parts else none
+        return self.samples.owners
 
     def trainable(self) -> list[bool]:
         """Which of them ask for a gradient now."""
@@ -204,48 +152,22 @@ class Parameters:
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
         if present:
             # halves overflow at 65,504 and lose small squares
-            found = _norms([_at_least_single(tensors[i]) for i in present])
-            stacked = torch.stack([n if n.device == self.device else n.to(self.device) for n in found]).double()
+            stacked = _norms([_at_least_single(tensors[i]) for i in present], self.device)
             if len(present) == len(tensors):
                 return stacked
             norms[torch.tensor(present, device=self.device)] = stacked
         return norms
 
 
-def _norms(tensors: list[Tensor]) -> list[Tensor]:
+def _norms(tensors: list[Tensor], device: torch.device) -> Tensor:
     if any(t.device.type != "cpu" or t.dtype != torch.float32 or not t.is_contiguous() for t in tensors):
-        return list(torch._foreach_norm(tensors))
-    return [torch.dot(t.view(-1), t.view(-1)).sqrt_() for t in tensors]  # several times faster on the CPU
-
-
-def _dense_gradient(parameter: Tensor) -> Tensor:
-    gradient = parameter.grad
-    if gradient is None:
-        return parameter if is_lazy(parameter) else torch.zeros_like(parameter)
-    return gradient.to_dense() if gradient.is_sparse else gradient
-
-
-@cache
-def _stride(size: int) -> int:
-    # prime to the size, so that the samples wander over all rows and columns: those of one may never move
-    stride = max(1, -(-size // 2048))
-    while math.gcd(stride, size) > 1 and stride > 1:
-        stride += 1
-    return stride
-
-
-def _evenly(tensor: Tensor) -> Tensor:
-    """The samples of it that are here."""
-    stride, here = _stride(_numel(tensor)), _real(piece(tensor)).reshape(-1)
-    return here[picks(tensor, stride)[0].to(here.device)] if is_split(tensor) else here[::stride]
+        return torch.stack([norm.to(device) for norm in torch._foreach_norm(tensors)]).double()
+    flat = [t.view(-1) for t in tensors]
+    return torch.stack([torch.dot(t, t) for t in flat]).double().sqrt_()  # several times faster on the CPU
 
 
 def _numel(tensor: Tensor) -> int:
     return 0 if is_lazy(tensor) else tensor.numel()
-
-
-def _real(tensor: Tensor) -> Tensor:
-    return tensor.abs() if tensor.is_complex() else tensor
 
 
 def _at_least_single(tensor: Tensor | None) -> Tensor:

@@ -33,7 +33,7 @@ def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
         "every": monitor.budget.every,
         "measures": sorted(monitor.settings.chosen_measures),
         "parameters": monitor.parameters.names,
-        "samples": monitor.parameters._samples,
+        "samples": monitor.parameters.last_samples,
         "called": sorted({name for note in notes for name in note["called"]}),
         "unknown": {name: why for name, why in unseen(notes).items() if name != "*"},
         "failed_measures": dict(monitor._failed_measures),
@@ -77,8 +77,8 @@ def restore(monitor: Monitor, frozen: Mapping[str, Any]) -> None:
     bookkeeping.restore(monitor.ledger, state["ledger"], layers, others, monitor.run.device, sums=ranks.rank() == 0)
     samples = state["samples"]
     here = same and not parameters.pieces.any  # the samples of split parameters are of the rank that saved
-    if here and samples is not None and samples.shape == getattr(parameters._samples, "shape", None):
-        parameters._samples = samples.to(parameters.device)
+    if here and samples is not None and samples.shape == getattr(parameters.last_samples, "shape", None):
+        parameters.last_samples = samples.to(parameters.device)
 
     monitor._failed_measures.update(state["failed_measures"])
     monitor.answers.reason = state["unanswered"]

@@ -23,7 +23,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "signals ranks breakdown budget derivatives discovery findings folding frozen hooks patterns origins progress "
         "compiled",
         "activations window sharding",
-        "layers nn",
+        "layers nn samples",
         "weights roster calls owners gates patience",
         "finder parameters life",
         "layer_weights",

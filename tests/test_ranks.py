@@ -364,14 +364,14 @@ class FailsOnRank1(Every):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if self.trainer.global_rank == 1 and batch_idx == 2:
-            take = Ledger.take
+            take = Ledger.take_soon
 
             def broken(ledger: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
                 if signal is Signal.ACTIVATION:
                     raise RuntimeError("of ours")
                 take(ledger, subject, signal, x)
 
-            Ledger.take = broken  # in a child, which ends soon
+            Ledger.take_soon = broken  # in a child, which ends soon
         return super().training_step(batch, batch_idx)
 
 

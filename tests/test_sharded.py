@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
+from lightning_neurohealth.samples import Samples
 from tests.test_ranks import BATCHES, COUNTS, OF_BATCHES, Save, all_numbers, doubled
 from tests.test_resume import SaveAt
 from tests.training import Learner, make_trainer
@@ -166,18 +167,18 @@ def test_collectives(kind: type[Alone], tmp_path: Path) -> None:
         assert saved["calls"] == {"all_reduce": 8 + 4 * (1 + 3), "all_gather_object": 1, "others": 0}
 
 
-def breaks_on_rank_1(name: str) -> Callable[[], None]:
+def breaks_on_rank_1(owner: type, name: str) -> Callable[[], None]:
     def patch() -> None:
         if os.environ["LOCAL_RANK"] == "1":
-            setattr(Parameters, name, lambda *args, **kwargs: 1 / 0)  # in a child, which ends soon
+            setattr(owner, name, lambda *args, **kwargs: 1 / 0)  # in a child, which ends soon
 
     return patch
 
 
 @pytest.mark.filterwarnings("ignore:NeuronHealth has failed")
-@pytest.mark.parametrize("name", ["gradient_norms", "norms", "sample_norms"])
-def test_no_rank_waits_for_one_that_has_failed(name: str, tmp_path: Path) -> None:
-    first, second = train(FullySharded, tmp_path, on_start=breaks_on_rank_1(name))
+@pytest.mark.parametrize(("owner", "name"), [(Parameters, "gradient_norms"), (Parameters, "norms"), (Samples, "norms")])
+def test_no_rank_waits_for_one_that_has_failed(owner: type, name: str, tmp_path: Path) -> None:
+    first, second = train(FullySharded, tmp_path, on_start=breaks_on_rank_1(owner, name))
     assert len(first["reports"]) == 2
     assert first["reports"] == second["reports"]
     assert "failed on rank 1" in first["reports"][-1]["coverage"]["missed"]["*"]

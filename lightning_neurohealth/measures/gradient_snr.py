@@ -21,5 +21,5 @@ class GradientSnr(Measure):
     """
 
     def compute(self, gradient_sample: SampledMoments, subject: Parameters) -> Tensor:
-        signal = subject.by_parameter(gradient_sample.mean**2)
-        return gradient_sample.steps * signal / subject.by_parameter(gradient_sample.variance)
+        signal = subject.samples.by_tensor(gradient_sample.mean**2)
+        return gradient_sample.steps * signal / subject.samples.by_tensor(gradient_sample.variance)

@@ -9,7 +9,7 @@ from lightning_neurohealth.statistics.magnitude import Magnitude
 
 
 class ParameterChange(Measure):
-    """Size of the change of up to 2,048 sampled elements since the window before, one number a parameter, in units of
+    """Size of the change of up to 1,024 sampled elements since the window before, one number a parameter, in units of
     the parameter; infinite in the first window.
 
     0: the optimizer does not move it, or the type is too coarse for its updates.

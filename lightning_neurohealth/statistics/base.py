@@ -31,7 +31,7 @@ class Statistic(Metric, ABC):
         decay: Where set, the states are multiplied with it at every measured step and outlive the window, so that they
             hold an exponential average.
         steady: States that do neither all the same.
-        fusable: True if ``reduce`` takes all from the sums that :class:`Rows` offers, so that it can be compiled.
+        fusable: True if ``reduce`` treats each neuron by itself and can be compiled: it takes all from :class:`Rows`.
         counters: Names of plain numbers that belong to the states, equal on all ranks.
         together: True if it compares neurons, so that it says nothing of a layer that is split over ranks.
     """

@@ -11,6 +11,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class Extremes(Statistic):
     """min x and max x over rows."""
 
+    fusable = True
     lowest: Tensor
     highest: Tensor
 

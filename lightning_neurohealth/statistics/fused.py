@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack
 
 from lightning_neurohealth.statistics.base import Partials, Statistic
-from lightning_neurohealth.statistics.rows import Compare, Rows, moved
+from lightning_neurohealth.statistics.rows import Compare, Rows
 
 Fuse = Literal["auto"] | bool
 Kernel = Callable[[Tensor, int], list[Partials]]
@@ -21,18 +21,14 @@ Kernel = Callable[[Tensor, int], list[Partials]]
 WORTH = 10.0
 """Seconds that one kind of layer has cost before its kernel is compiled, about what compiling costs: the two together
 then never cost more than twice what the better of them would have (the ski-rental rule)."""
-COUNTABLE = 1 << 24
-"""Rows that float32 counts one by one."""
 
 
 class PlainRows(Rows):
     """The same sums, written for a compiler: no room to write in, no blocks, no looking at the device."""
 
     def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        first = self.x[:1, :, :1].nan_to_num(0.0, 0.0, 0.0)
-        centred = self._wide - first
-        sums, squares = _sum(centred), _sum(centred * centred)
-        return moved(sums, (squares - sums * sums / self.count).clamp_min(0.0), first, self.count)
+        sums, squares = _sum(self._wide), _sum(self._wide * self._wide)
+        return sums, squares, (squares - sums * sums / self.count).clamp_min(0.0)
 
     def magnitudes(self) -> Tensor:
         return _sum(self._wide.abs())
@@ -56,11 +52,11 @@ class PlainRows(Rows):
 
     @property
     def _wide(self) -> Tensor:
-        return self.x.double() if self.exact else self.x
+        return self.x.double()
 
 
 def _sum(x: Tensor) -> Tensor:
-    return x.sum((0, 2)).double()
+    return x.sum((0, 2))
 
 
 class Fusion:
@@ -84,7 +80,7 @@ class Fusion:
             start, key = perf_counter(), self._key(fusable, rows)
             if self.fused is True or self._spent.get(key, 0.0) > WORTH:
                 if key not in self._kernels:
-                    self._kernels[key] = _compiled(fusable, rows.exact, rows.nonnegative)
+                    self._kernels[key] = _compiled(fusable, rows.nonnegative)
                 found = self._run(self._kernels[key], rows)
         if found is None:
             partials = [statistic.partials(rows, step) for statistic in statistics]
@@ -95,7 +91,7 @@ class Fusion:
         return [by_kernel[id(s)] if id(s) in by_kernel else s.partials(rows, step) for s in statistics]
 
     def _may_fuse(self, rows: Rows) -> bool:
-        if self.fused is False or rows.count >= COUNTABLE or _get_current_function_mode_stack():
+        if self.fused is False or _get_current_function_mode_stack():
             return False
         return self.fused is True or rows.x.device.type != "cpu"  # there, kernels and single sums are equally fast
 
@@ -116,13 +112,12 @@ class Fusion:
     @staticmethod
     def _key(statistics: Sequence[Statistic], rows: Rows) -> Any:
         kinds = tuple((type(s), s.constants) for s in statistics)
-        return kinds, rows.layers > 1, rows.exact, rows.nonnegative, rows.x.dtype, rows.x.device, rows.x.shape[2] == 1
+        return kinds, rows.layers > 1, rows.nonnegative, rows.x.dtype, rows.x.device, rows.x.shape[2] == 1
 
 
-def _compiled(statistics: list[Statistic], exact: bool, nonnegative: bool) -> Kernel:
+def _compiled(statistics: list[Statistic], nonnegative: bool) -> Kernel:
     def reduce(x: Tensor, layers: int) -> list[Partials]:
         rows = PlainRows(x, nonnegative, layers)
-        rows.exact = exact
         return [statistic.reduce(rows) for statistic in statistics]
 
     # the compiler counts recompilations by code object: each kernel has its own

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-EXACT = 1 << 14
-"""Elements up to which all is computed in float64: there calls cost more than arithmetic."""
 ROOM = (1 << 15) - 1
-"""Elements of the one temporary, which stays in a processor's cache. Of one more, torch makes two halves for two
+"""Elements that are looked at at once: they stay in a processor's cache. Of one more, torch makes two halves for two
 threads, and waking a thread costs more than all the arithmetic."""
+LARGE = 1 << 22
+"""The same on devices where a call costs more than that."""
 
 Write = Callable[[Tensor, Tensor], object]
 """``write(x, out)`` puts a number for each element of ``x`` into ``out``; the two may be the same."""
@@ -22,33 +22,32 @@ Compare = Callable[..., Tensor]
 class Rows:
     """Rows of ``x``, shape ``[outer, neurons, inner]``; every sum is over outer and inner, float64 ``[neurons]``.
 
-    Larger tensors are summed in float32, block by block; the first row is taken off before they are squared, so that
-    moments keep six digits where the mean is far above the spread. Counts are exact.
+    All is computed in float64, block by block: a variance keeps nine digits while the mean is below some thousand
+    times the spread, and no block is so large that its arithmetic costs more than the calls.
 
     Attributes:
-        x: The tensor, as float32 where it came in halves.
+        x: The tensor.
         count: Number of rows.
         nonnegative: True if no element is known to be less than 0.
         layers: Number of layers whose neurons these are, as many of each.
     """
 
     def __init__(self, x: Tensor, nonnegative: bool = False, layers: int = 1) -> None:
-        self.x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        self.x = x
         self.count = x.shape[0] * x.shape[2]
         self.nonnegative, self.layers = nonnegative, layers
-        self.exact = x.numel() <= EXACT * layers or x.dtype == torch.float64
         self._sums: dict[object, Tensor] = {}
-        self._kept_moments: tuple[Tensor, Tensor, Tensor] | None = None
+        self._moments: tuple[Tensor, Tensor, Tensor] | None = None
         self._room: Tensor | None = None
-        self._parts: list[Tensor] | None = None
+        self._whole: Tensor | None = None
 
     # What statistics are made of
 
     def moments(self) -> tuple[Tensor, Tensor, Tensor]:
         """Σx, Σx², and Σ(x − mean)² of these rows."""
-        if self._kept_moments is None:
-            self._kept_moments = self._exact_moments() if self.exact else self._fast_moments()
-        return self._kept_moments
+        if self._moments is None:
+            self._moments = self._computed_moments()
+        return self._moments
 
     def sums(self) -> Tensor:
         """Σx."""
@@ -100,11 +99,11 @@ class Rows:
 
     def total(self, write: Write, key: object = None) -> Tensor:
         """Σ of what ``write`` puts in; computed once for each ``key`` that is given."""
-        if key in self._sums:
-            return self._sums[key]
-        found = _add([self._total(block, write) for block in self._blocks()])
-        if key is not None:
-            self._sums[key] = found
+        found = self._sums.get(key)
+        if found is None:
+            found = _add([self._total(block, write) for block in self._blocks()])
+            if key is not None:
+                self._sums[key] = found
         return found
 
     def total_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -118,22 +117,13 @@ class Rows:
 
     # How
 
-    def _exact_moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        (x,) = self._blocks()
-        sums, squares = over_rows(x), over_rows(torch.mul(x, x, out=self._space(x)))
-        return sums, squares, (squares - sums * sums / self.count).clamp_min_(0.0)
-
-    def _fast_moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        # without its first row, what is near its mean leaves small numbers, and a constant leaves nothing
-        first = self.x[:1, :, :1].nan_to_num(0.0, 0.0, 0.0)
-        sums, squares = [], []
-        for block in self._blocks():
-            out = torch.sub(block, first, out=self._space(block))
-            sums.append(over_rows(out))
-            squares.append(over_rows(out.square_()))
-        total = _add(sums)
-        within = (_add(squares) - total * total / self.count).clamp_min_(0.0)
-        return moved(total, within, first, self.count)
+    def _computed_moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        if self.count == 1:
+            x = self.x.flatten().to(torch.float64, copy=True)
+            return x, x * x, x - x  # NaN where x is not finite
+        sums = _add([over_rows(block) for block in self._blocks()])
+        squares = _add([over_rows(torch.mul(block, block, out=self._space(block))) for block in self._blocks()])
+        return sums, squares, torch.addcmul(squares, sums, sums, value=-1.0 / self.count).clamp_min_(0.0)
 
     def _total(self, block: Tensor, write: Write) -> Tensor:
         out = self._space(block)
@@ -142,40 +132,34 @@ class Rows:
 
     def _space(self, block: Tensor) -> Tensor:
         if self._room is None:
-            dtype = torch.float64 if self.exact else torch.float32
-            self._room = torch.empty(block.shape, dtype=dtype, device=block.device)
+            self._room = torch.empty(block.shape, dtype=torch.float64, device=block.device)
         if self._room.shape == block.shape:
             return self._room
         return self._room.view(-1)[: block.numel()].view(block.shape)
 
-    def _blocks(self) -> list[Tensor]:
-        if self._parts is None:
-            x = self.x.double() if self.exact else self.x
-            self._parts = [x] if x.numel() <= ROOM or self.exact else _split(x)
-        return self._parts
+    def _blocks(self) -> Iterator[Tensor]:
+        most = ROOM if self.x.device.type == "cpu" else LARGE
+        if self.x.numel() <= most:
+            if self._whole is None:
+                self._whole = self.x.double()
+            yield self._whole
+            return
+        _, neurons, inner = self.x.shape
+        for part in _evenly(self.x, most // (neurons * inner), 0):
+            for block in _evenly(part, most // neurons, 2):
+                yield block.double()
+
+
+def _evenly(x: Tensor, most: int, axis: int) -> tuple[Tensor, ...]:
+    pieces = -(-x.shape[axis] // max(most, 1))
+    return x.split(-(-x.shape[axis] // pieces), axis)
 
 
 def over_rows(x: Tensor) -> Tensor:
-    """Sum of ``[outer, neurons, inner]`` over outer and inner, float64 ``[neurons]``."""
+    """Sum of ``[outer, neurons, inner]`` over outer and inner, ``[neurons]``."""
     if x.shape[0] == x.shape[2] == 1:
-        return x.flatten().to(torch.float64, copy=True)
-    if x.dtype == torch.float64:
-        return x.sum((0, 2))
-    if x.shape[2] == 1:
-        return x.sum((0, 2)).double()
-    return x.sum(2).double().sum(0)
-
-
-def moved(sums: Tensor, within: Tensor, by: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of x from those of x − ``by``."""
-    sums = sums + rows * by.flatten().double()
-    return sums, within + sums * sums / rows, within
-
-
-def _split(x: Tensor) -> list[Tensor]:
-    _, neurons, inner = x.shape
-    parts = x.split(max(1, ROOM // (neurons * inner)))
-    return [piece for part in parts for piece in part.split(max(1, ROOM // neurons), dim=2)]
+        return x.flatten().clone()
+    return x.sum((0, 2))
 
 
 def _add(parts: list[Tensor]) -> Tensor:

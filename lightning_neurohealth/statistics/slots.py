@@ -10,6 +10,7 @@ from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
 
+
 class Members:
     """One statistic of each of several layers of one width.
 

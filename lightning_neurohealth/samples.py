@@ -1,0 +1,129 @@
+"""Evenly spaced elements of each parameter, which stand for all of it where a copy of all would cost too much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from lightning_neurohealth.sharding import Part, is_split, picks, piece, shards
+
+MOST = 1024
+"""Of one parameter: a norm of samples is within 1/√1024 ≈ 3 % of that of all."""
+
+
+class Samples:
+    """Up to 1,024 elements of each of ``tensors``, behind one another, float64 ``[samples]``.
+
+    Of a tensor that is split over ranks, those of them that are here.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], device: torch.device) -> None:
+        self.tensors, self.device = tensors, device
+        self.split = any(map(is_split, tensors))
+        self._owners: tuple[list[int], Tensor] | None = None
+        self._owners_here: Tensor | None = None
+        self._views: tuple[list[int], list[Tensor]] | None = None
+
+    def now(self) -> Tensor:
+        """Of the tensors as they are."""
+        if any(is_lazy(p) or piece(p) is not p for p in self.tensors):
+            return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
+        places = [p.data_ptr() for p in self.tensors]
+        if self._views is None or self._views[0] != places:
+            self._views = places, [_evenly(p.detach()) for p in self.tensors if p.numel()]
+        return self._joined(self._views[1])
+
+    def of_gradients(self) -> Tensor:
+        """The same elements of their gradients; 0 where there is none."""
+        return self._sampled([_dense_gradient(p) for p in self.tensors])
+
+    def norms(self, samples: Tensor) -> Tensor:
+        """L2 norm of the samples of each tensor, ``[…, samples]`` to ``[…, tensors]``."""
+        owners = self.owners
+        if self._owners_here is None or len(self._owners_here) != samples.shape[-1]:
+            here = self.here
+            self._owners_here = owners.to(self.device) if here is None else owners.to(self.device)[here.columns]
+        return self._summed(samples * samples, self._owners_here).sqrt_()
+
+    def by_tensor(self, samples: Tensor) -> Tensor:
+        """Sum over the samples of each tensor, of all ranks, ``[samples]`` to ``[tensors]``."""
+        return self._summed(samples, self.owners.to(samples.device))
+
+    @property
+    def owners(self) -> Tensor:
+        """Index of the tensor that each sample belongs to, ``[samples]``."""
+        sizes = [_numel(p) for p in self.tensors]
+        if self._owners is None or self._owners[0] != sizes:
+            counts = torch.tensor([len(range(0, size, stride(size))) for size in sizes], dtype=torch.long)
+            self._owners = sizes, torch.arange(len(sizes)).repeat_interleave(counts)
+            self._owners_here = None
+        return self._owners[1]
+
+    @cached_property
+    def here(self) -> Part | None:
+        """Which of all samples this rank has; ``None`` where that is all."""
+        if not self.split:
+            return None
+        counts = [len(range(0, _numel(p), stride(_numel(p)))) for p in self.tensors]
+        places, weights, start = [], [], 0
+        for tensor, count in zip(self.tensors, counts, strict=True):
+            own = picks(tensor, stride(_numel(tensor)))[1] if is_split(tensor) else torch.arange(count)
+            places.append(own + start)
+            weights.append(torch.full((len(own),), float(shards(tensor)), dtype=torch.float64))
+            start += count
+        return Part(torch.cat(places).to(self.device), start, weight=torch.cat(weights).to(self.device))
+
+    def _summed(self, samples: Tensor, owners: Tensor) -> Tensor:
+        sums = samples.new_zeros(*samples.shape[:-1], len(self.tensors))
+        return sums.index_add_(-1, owners, samples)
+
+    def _sampled(self, tensors: list[Tensor]) -> Tensor:
+        return self._joined([_evenly(t) for t in tensors if _numel(t)])
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        if not parts:
+            return torch.zeros(0, dtype=torch.float64, device=self.device)
+        first = parts[0]
+        if any(part.dtype != first.dtype or part.device != first.device for part in parts):
+            parts = [part.to(self.device, torch.float64) for part in parts]
+        return torch.cat(parts).to(self.device, torch.float64)
+
+
+@cache
+def stride(size: int) -> int:
+    """Distance between the samples of a tensor of that many elements."""
+    # prime to the size, so that the samples wander over all rows and columns: those of one may never move
+    step = max(1, -(-size // MOST))
+    while math.gcd(step, size) > 1 and step > 1:
+        step += 1
+    return step
+
+
+def _evenly(tensor: Tensor) -> Tensor:
+    """The samples of it that are here, a view wherever the memory allows it."""
+    step, here = stride(tensor.numel()), piece(tensor)
+    if is_split(tensor):
+        return _real(here).reshape(-1)[picks(tensor, step)[0].to(here.device)]
+    if here.is_contiguous() and not here.is_complex():
+        return here.as_strided((-(-here.numel() // step),), (step,))  # one call instead of two
+    return _real(here).reshape(-1)[::step]
+
+
+def _dense_gradient(parameter: Tensor) -> Tensor:
+    gradient = parameter.grad
+    if gradient is None:
+        return parameter if is_lazy(parameter) else torch.zeros_like(parameter)
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _numel(tensor: Tensor) -> int:
+    return 0 if is_lazy(tensor) else tensor.numel()
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return tensor.abs() if tensor.is_complex() else tensor
