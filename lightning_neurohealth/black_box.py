@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from lightning_neurohealth.breakdown import Record
-from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics.base import Partials, Statistic
+from lightning_neurohealth.statistics.base import Statistic
 from lightning_neurohealth.statistics.magnitude import RecentMagnitude
 from lightning_neurohealth.statistics.moments import Moments
+from lightning_neurohealth.statistics.slots import Share, one_by_one
 
 LENGTH = 8
 """Measured steps that are kept."""
@@ -23,7 +25,6 @@ SOURCES: dict[type[Statistic], tuple[Signal, str, str, float]] = {
 """Of which statistic of which signal, there anyway, which sum over rows is taken; the signal's name; and the power that
 makes a size of the mean."""
 
-Pending = tuple[Subject, Statistic, Partials, Signal]
 Layout = tuple[tuple[int, int, int], ...]
 
 
@@ -39,40 +40,44 @@ class BlackBox:
         self._powers: list[float] = []
         self._apart = False
         self._layouts: dict[Layout, tuple[Tensor, Tensor]] = {}
+        self._waiting: list[tuple[int, Layout, list[Tensor]]] = []
         self.clear()
 
     def clear(self) -> None:
         """Forget all steps."""
+        self._waiting.clear()
         self._kept = torch.full((LENGTH, len(self._columns)), -1.0, dtype=torch.float64, device=self.device)
         self._steps = torch.full((LENGTH,), -1, dtype=torch.int64, device=self.device)
         self.reopen()
 
     def reopen(self) -> None:
         """Take steps again."""
+        self._take_in()
         self._open = torch.ones((), dtype=torch.bool, device=self.device)
 
-    def take(self, pending: Iterable[Pending], step: int) -> None:
+    def take(self, pending: Sequence[Share], step: int) -> None:
         """A measured step has brought ``pending``."""
         parts: list[Tensor] = []
         layout: list[tuple[int, int, int]] = []
-        for subject, statistic, partials, signal in pending:
-            source = SOURCES.get(type(statistic))
-            if source is None or signal is not source[0] or not isinstance(subject, Layer):
+        for share in pending if not any(map(_has_superseded, pending)) else one_by_one(pending):
+            source = SOURCES.get(type(share.members.first))
+            if source is None or share.signal is not source[0] or _has_superseded(share):
                 continue
-            rows, part = partials["rows"], partials[source[1]]
-            if isinstance(part, Tensor) and rows and not subject.superseded:
-                layout.append((self._column(subject, source[2], source[3]), statistic.neurons, int(rows)))
+            rows, part = share.partials["rows"], share.partials[source[1]]
+            if isinstance(part, Tensor) and rows:
+                for slot, statistic in zip(share.slots, share.members.statistics, strict=True):
+                    assert isinstance(slot.subject, Layer)
+                    column = self._column(slot.subject, source[2], source[3])
+                    layout.append((column, statistic.neurons, int(rows)))
                 parts.append(part)
         if parts:
-            if self._apart:
-                parts = [part.to(self.device) for part in parts]
-            row = self._means(tuple(layout), torch.cat(parts).double())
-            self._push(self._kept, row[None], "_kept")
-            self._push(self._steps, torch.full((1,), step, device=self.device), "_steps")
-            self._open = self._open & row.isfinite().all()
+            self._waiting.append((step, tuple(layout), parts))
+            if len(self._waiting) == LENGTH:  # one call for several steps
+                self._take_in()
 
     def read(self) -> Record:
         """What is kept."""
+        self._take_in()
         steps = self._steps.tolist()
         kept = [place for place, step in enumerate(steps) if step >= 0]
         powers = torch.tensor(self._powers, dtype=torch.float64)
@@ -93,6 +98,14 @@ class BlackBox:
             self._apart |= layer.device != self.device
         return column
 
+    def _take_in(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for layout, steps in groupby(waiting, lambda taken: taken[1]):
+            numbers, parts = zip(*((step, parts) for step, _, parts in steps), strict=True)
+            if self._apart:
+                parts = tuple([part.to(self.device) for part in of_one] for of_one in parts)
+            self._push(numbers, self._means(layout, torch.stack([torch.cat(of_one).double() for of_one in parts])))
+
     def _means(self, layout: Layout, numbers: Tensor) -> Tensor:
         missing = len(self._columns) - self._kept.shape[1]
         if missing:
@@ -101,7 +114,7 @@ class BlackBox:
         if layout not in self._layouts:
             self._layouts = {layout: self._plan(layout)}
         index, counts = self._layouts[layout]
-        sums = torch.zeros_like(counts).index_add_(0, index, numbers)
+        sums = counts.new_zeros(len(numbers), len(counts)).index_add_(1, index, numbers)
         return torch.where(counts > 0, sums / counts, -1.0)
 
     def _plan(self, layout: Layout) -> tuple[Tensor, Tensor]:
@@ -112,5 +125,15 @@ class BlackBox:
             counts[column] += width * rows
         return columns.repeat_interleave(widths).to(self.device), counts.to(self.device)
 
-    def _push(self, ring: Tensor, row: Tensor, name: str) -> None:
-        setattr(self, name, torch.where(self._open, torch.cat([ring[1:], row]), ring))
+    def _push(self, steps: Sequence[int], rows: Tensor) -> None:
+        """Move the ring on by ``rows``, ``[steps, columns]``, but not beyond the first that is not finite."""
+        bad = ~rows.isfinite().all(1)
+        kept = self._open & (bad.cumsum(0) - bad.long() == 0)
+        last = kept.sum() + torch.arange(LENGTH, device=self.device)
+        self._kept = torch.cat([self._kept, rows])[last]
+        self._steps = torch.cat([self._steps, torch.tensor(steps).to(self.device)])[last]
+        self._open = self._open & ~bad.any()
+
+
+def _has_superseded(share: Share) -> bool:
+    return any(isinstance(slot.subject, Layer) and slot.subject.superseded for slot in share.slots)

@@ -91,7 +91,7 @@ class LayerFinder:
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
-        if not self.tracing and not self._missed:
+        if not self.tracing and not self._patience.missed:
             return
         if self.tracing:
             self._drop_arithmetic()

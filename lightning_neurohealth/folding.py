@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 WHOLE = 1 << 16
@@ -34,6 +35,14 @@ def fold(x: Tensor, axis: int) -> Tensor:
     return x.reshape(math.prod(x.shape[:axis]), neurons, math.prod(x.shape[axis + 1 :]))
 
 
+def upright(x: Tensor) -> Tensor:
+    """``[outer, neurons, inner]`` as ``[rows, neurons, 1]`` in memory of its own, over which sums are quickest."""
+    if x.shape[2] == 1:
+        return x.clone(memory_format=torch.contiguous_format)
+    turned = x.movedim(1, 2)
+    return turned.clone(memory_format=torch.contiguous_format).view(-1, x.shape[1], 1)
+
+
 def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
     """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, of what is large as much as is quick.
 
@@ -47,8 +56,8 @@ def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
     if line is None:
         place = phase % inner
         return x[phase % step :: step, :, place : place + 1]
-    lines = x.unflatten(2, (-1, line))
-    return lines[:, :, phase % step :: step].reshape(outer, neurons, -1)
+    lines = x.unflatten(2, (-1, line))[:, :, phase % step :: step]
+    return lines.movedim(1, 3).reshape(-1, neurons, 1)
 
 
 @lru_cache(maxsize=4096)

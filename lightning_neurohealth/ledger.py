@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
-from lightning_neurohealth.statistics.slots import Members, Slot
+from lightning_neurohealth.statistics.slots import Members, Share, Slot, one_by_one
 from lightning_neurohealth.statistics.waiting import Waiting
 from lightning_neurohealth.tally import Tally
 
@@ -41,29 +40,9 @@ MANY = 64
 """Numbers that wait at most until they are added."""
 
 
-@dataclass(frozen=True, eq=False)
-class Share:
-    """What one call of ``take`` brings to one statistic of each of some slots."""
-
-    slots: Sequence[Slot]
-    members: Members
-    partials: Partials
-
-    @property
-    def signal(self) -> Signal:
-        """The same for all."""
-        return self.slots[0].signal
-
-
 def _is_nonnegative(slot: Slot) -> bool:
     subject = slot.subject
     return slot.signal is Signal.ACTIVATION and isinstance(subject, Layer) and subject.function.is_nonnegative
-
-
-def _one_by_one(shares: Iterable[Share]) -> Iterator[Share]:
-    for share in shares:
-        for slot, (statistic, partials) in zip(share.slots, share.members.split(share.partials), strict=True):
-            yield Share((slot,), slot.alone[statistic], partials)
 
 
 class Ledger(Shelf):
@@ -199,7 +178,7 @@ class Ledger(Shelf):
     def salvage(self) -> bool:
         """Forget all of a step that has failed but what may tell why; true if something does."""
         self.settle()
-        self._pending = [share for share in _one_by_one(self._taken()) if share.members.first.alarming(share.partials)]
+        self._pending = [share for share in one_by_one(self._taken()) if share.members.first.alarming(share.partials)]
         found = bool(self._pending)
         self.commit()
         return found
@@ -218,7 +197,7 @@ class Ledger(Shelf):
         pending = self._taken()
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
         if superseded:
-            pending = [share for share in _one_by_one(pending) if share.slots[0].subject not in superseded]
+            pending = [share for share in one_by_one(pending) if share.slots[0].subject not in superseded]
             for subject in superseded:
                 del self.books[subject]
         while pending:
@@ -267,8 +246,9 @@ class Ledger(Shelf):
         return found
 
     @property
-    def pending(self) -> list[Pending]:
+    def pending(self) -> list[Share]:
         """What this step has brought so far."""
+        self._catch_up()
         return self._pending
 
     # Windows

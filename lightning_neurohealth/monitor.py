@@ -22,7 +22,7 @@ from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.folding import thin
+from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
 from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing, unfed
@@ -297,7 +297,7 @@ class Monitor:
         elif signal in FRESH:
             self.ledger.take_soon(subject, signal, x)
         elif flows and x.numel() <= SOON:
-            self.ledger.take_soon(subject, signal, x.clone() if _may_share_memory(x, whole) else x)
+            self.ledger.take_soon(subject, signal, upright(x) if _may_share_memory(x, whole) else x)
         else:
             self.ledger.take(subject, signal, x)
 

@@ -21,6 +21,7 @@ from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.sinks import Files
 from lightning_neurohealth.statistics.moments import Moments
+from lightning_neurohealth.statistics.slots import Members, Share, Slot
 from tests.test_ranks import Every, train
 from tests.training import MLP, Learner, fit, make_data, make_trainer
 
@@ -121,12 +122,13 @@ def test_all_ranks_name_what_one_has_seen(tmp_path: Path) -> None:
 # The ring
 
 
-def bring(*values: float, rows: int = 4, name: str = "fc1") -> list[Any]:
+def bring(*values: float, rows: int = 4, name: str = "fc1") -> list[Share]:
     """Pending activations of a layer of as many neurons, constant on all rows."""
     layer = Layer(name, len(values), -1, CPU)
     statistic = Moments(layer)
     x = torch.tensor(values)[None, :, None].expand(rows, -1, 1)
-    return [(layer, statistic, statistic.partials(x), Signal.ACTIVATION)]
+    slot = Slot(layer, Signal.ACTIVATION, [statistic])
+    return [Share((slot,), slot.alone[statistic], statistic.partials(x))]
 
 
 def sizes(box: BlackBox, name: str = "fc1") -> list[float]:
@@ -158,6 +160,16 @@ def test_it_keeps_what_was_before_the_first_nan_until_it_is_opened_again() -> No
     assert list(box.read().steps) == [0, 1, 2, 5]
     box.clear()
     assert not box.read().steps
+
+
+def test_equal_layers_whose_rows_were_summed_together() -> None:
+    one, other = Layer("one", 2, -1, CPU), Layer("other", 2, -1, CPU)
+    slots = [Slot(layer, Signal.ACTIVATION, [Moments(layer)]) for layer in (one, other)]
+    statistics = [slot.joint[0] for slot in slots]
+    x = torch.tensor([1.0, 7.0, 3.0, 3.0])[None, :, None].expand(4, -1, 1)
+    box = BlackBox(CPU)
+    box.take([Share(slots, Members(statistics), statistics[0].partials(x))], 0)
+    assert (sizes(box, "one"), sizes(box, "other")) == ([5.0], [3.0])
 
 
 def test_layers_that_come_late_or_stay_away() -> None:

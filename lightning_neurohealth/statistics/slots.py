@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,3 +68,24 @@ class Slot:
         self.single = [s for s in self.statistics if not (may and type(s).fusable)]
         self.alone = {statistic: Members([statistic]) for statistic in self.statistics}
         self.key = (self.signal, *((type(s), s.constants) for s in self.joint))
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What some rows bring to one statistic of each of the slots that they are of."""
+
+    slots: Sequence[Slot]
+    members: Members
+    partials: Partials
+
+    @property
+    def signal(self) -> Signal:
+        """The same for all."""
+        return self.slots[0].signal
+
+
+def one_by_one(shares: Iterable[Share]) -> Iterator[Share]:
+    """The same, each for one slot."""
+    for share in shares:
+        for slot, (statistic, partials) in zip(share.slots, share.members.split(share.partials), strict=True):
+            yield Share((slot,), slot.alone[statistic], partials)
