@@ -44,7 +44,7 @@ def upright(x: Tensor) -> Tensor:
 
 
 def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
-    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, of what is large as much as is quick.
+    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, all of what is small.
 
     s has no divisor in common with the axis, so that all columns of images and all places of texts come, and ``phase``,
     which counts measured steps, moves the first one on.

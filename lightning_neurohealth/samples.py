@@ -27,13 +27,13 @@ class Samples:
         self.split = any(map(is_split, tensors))
         self._owners: tuple[list[int], Tensor] | None = None
         self._owners_here: Tensor | None = None
-        self._views: tuple[list[int], list[Tensor]] | None = None
+        self._views: tuple[list[tuple[int, int]], list[Tensor]] | None = None
 
     def now(self) -> Tensor:
         """Of the tensors as they are."""
         if any(is_lazy(p) or piece(p) is not p for p in self.tensors):
             return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
-        places = [p.data_ptr() for p in self.tensors]
+        places = [(p.data_ptr(), p.numel()) for p in self.tensors]  # an engine may change either
         if self._views is None or self._views[0] != places:
             self._views = places, [_evenly(p.detach()) for p in self.tensors if p.numel()]
         return self._joined(self._views[1])
