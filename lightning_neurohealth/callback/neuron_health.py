@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_neurohealth.callback.checkpoint_part import CheckpointPart
+from lightning_neurohealth.callback.evaluation import Evaluates
 from lightning_neurohealth.callback.faults import guarded, went_well
 from lightning_neurohealth.callback.last_words import LastWords
 from lightning_neurohealth.callback.outlets import Outlets
@@ -24,8 +25,8 @@ from lightning_neurohealth.callback.trainers import (
     steps_are_over,
     validation_loss,
 )
+from lightning_neurohealth.evaluator import of_forwards
 from lightning_neurohealth.findings import CriticalFindingError, Severity
-from lightning_neurohealth.hosts import Callback
 from lightning_neurohealth.interventions import Fitness, Preflight, check_initialization, fitness
 from lightning_neurohealth.monitor import Monitor
 from lightning_neurohealth.report import Report
@@ -34,7 +35,7 @@ from lightning_neurohealth.settings import Settings, one_of
 from lightning_neurohealth.sinks import Sink, default_sinks
 
 
-class NeuronHealth(Callback):
+class NeuronHealth(Evaluates):
     """Finds sick neurons while a model trains: ``Trainer(callbacks=[NeuronHealth()])``.
 
     Args:
@@ -58,8 +59,11 @@ class NeuronHealth(Callback):
             ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
         preflight: Look at the model once more before its first update, by an extra ``training_step`` of the first
             batch, and say whether it is fit to be trained.
+        evaluate: Measure the activations of ``trainer.validate``, ``test`` and ``predict`` too, of every batch, in a
+            report of their own.
 
     Attributes:
+        evaluation: The report of the last of these, ``None`` before.
         birth: What the preflight has shown, ``None`` before it.
         report: The last report, ``None`` before the first window has closed.
         reports: Every report so far. The first and the last 101 hold each neuron's numbers, those between, in single
@@ -85,11 +89,14 @@ class NeuronHealth(Callback):
         max_rows: int | Literal["auto"] | None = "auto",
         fused: bool | Literal["auto"] = "auto",
         preflight: bool = False,
+        evaluate: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(evaluate)
         self.settings = Settings(
             every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows, fused
         )
+        if evaluate:
+            of_forwards(self.settings)
         one_of("log", log, ("summary", "layers", "none"))
         one_of("on_critical", on_critical, ("warn", "stop", "raise"))
         if not isinstance(preflight, bool):
@@ -182,6 +189,7 @@ class NeuronHealth(Callback):
 
     @guarded
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
         if self._monitor is not None and not trainer.sanity_checking:
             loss = validation_loss(trainer)
             if loss is not None:
@@ -204,9 +212,11 @@ class NeuronHealth(Callback):
             self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
         self._break_off(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().teardown(trainer, pl_module, stage)
         self._finish()
 
     # Checkpoints
