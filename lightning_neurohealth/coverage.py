@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -38,14 +39,22 @@ class Coverage:
 
 
 def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
-    """Modules with matrices of their own whose neurons are not watched, each with the reason."""
+    """Modules with matrices of their own whose neurons are not watched, and norms and the like that nobody calls.
+
+    Each has its reason.
+    """
     owners = {layer.owner for layer in finder.layers.values()}
     silent: dict[str, str] = {}
     for name, module in finder.modules.items():
-        matrices = [n for n, p in module.named_parameters(recurse=False) if not is_lazy(p) and p.dim() >= 2]
-        if not matrices or module_of(name) in owners or name in finder.unknown:
+        own = {n: p for n, p in module.named_parameters(recurse=False) if not is_lazy(p)}
+        matrices = [n for n, p in own.items() if p.dim() >= 2]
+        if module_of(name) in owners or name in finder.unknown:
             continue
-        if not is_owner(module):
+        if not matrices:
+            holder = type(module).forward is nn.Module.forward or any(True for _ in module.children())
+            if own and name and name not in called and not (holder or isinstance(module, torch.jit.ScriptModule)):
+                silent[name] = "never called"
+        elif not is_owner(module):
             silent[name or ROOT] = f"{type(module).__name__}: the neurons of {', '.join(matrices)} are not watched"
         elif name not in called:
             silent[name or ROOT] = "never called"

@@ -40,7 +40,7 @@ class Taps:
     Attributes:
         armed: True during a measured step; everything is idle otherwise.
         backward: True while gradients of activations are wanted.
-        called: Names of the modules with weights that were called while armed.
+        called: Names of the modules with weights that were called while armed, and of others while calls were followed.
         failure: Called once with the first exception of ours; the taps disarm themselves and training goes on.
         keep: Gets each layer's activation in its own shape, where somebody must tell samples apart.
     """
@@ -170,6 +170,7 @@ class Taps:
 
     def _caller_begins(self, name: str) -> None:
         self._callers.append(name)
+        self.called.add(name)
         if self._again is None and recomputing() and self._functions is not None:
             # a backward pass runs without the modes that were on when it was called
             self._again = Functions(self)

@@ -27,8 +27,9 @@ class NoGradient(RunRule):
     left out, as in target networks and teachers.
 
     Not called on any of the steps: a WARNING, as of an expert to which nothing is routed. Nothing to say where all
-    gradients are 0 because the loss is: a margin that every row keeps. Where gradients vanish along the depth, which
-    vanishing_gradients says, all that they do not move is one WARNING.
+    gradients are 0 because the loss is: a margin that every row keeps, on all steps or, in a network that has learned,
+    on those that were measured. Where gradients vanish along the depth, which vanishing_gradients says, all that they
+    do not move is one WARNING.
 
     Remedies: look for ``detach()``, ``no_grad()``, ``.data``, integer or boolean conversions behind the layer; pass the
     parameter to the optimizer; set ``requires_grad = False`` where it is meant.
@@ -80,7 +81,8 @@ class NoGradient(RunRule):
                 faults["no optimizer"].append(name)
             elif name in still:
                 faults["never moved"].append(name)
-        if faults["no gradient"] == trainable and window.progress.now == 0:
+        progress = window.progress
+        if zero.issuperset(trainable) and (progress.now == 0 or (progress.learning and 0 in progress.recent)):
             return
         uncalled = {name: reason for name, reason in silent.items() if reason == "never called"}
         uncalled |= dict.fromkeys(lives.keys() - layers.keys(), "not called on any of these steps")

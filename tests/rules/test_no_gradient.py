@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.life import Life
@@ -15,6 +15,7 @@ from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.no_gradient import NoGradient
 from tests import networks
 from tests.rules import by_hand
+from tests.rules.trained import train
 
 SICK = [
     (networks.cut_by_detach, "no gradient has reached"),
@@ -107,6 +108,10 @@ def test_critical_where_nothing_learns() -> None:
     assert [(v.layer, v.severity) for v in verdicts] == [("fc1", Severity.CRITICAL), ("fc2", Severity.CRITICAL)]
 
 
+def test_one_part_that_is_cut_off_is_not_excused_by_a_loss_that_falls() -> None:
+    assert [v.layer for v in judge(numbers(**CUT), progress=by_hand.learning())] == ["fc1"]
+
+
 def test_in_no_optimizer() -> None:
     (verdict,) = judge(numbers(), optimized={"fc2.weight", "fc2.bias"})
     assert verdict.layer == "fc1"
@@ -147,6 +152,23 @@ def test_a_norm_in_a_block_that_was_never_called_is_only_a_warning(called: tuple
         gradient_norm={"block.norm.weight": torch.tensor(0.0), "block.fc.weight": torch.tensor(1.0)},
     )
     assert (verdict.layer, verdict.severity) == ("block.norm", severity)
+
+
+class WithSpareNorm(nn.Module):
+    """A block that works, with a norm that nobody calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.norm, self.head = nn.Linear(64, 16), nn.LayerNorm(16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fc(x).relu())
+
+
+def test_a_norm_that_nobody_calls_in_a_block_that_works_is_only_a_warning() -> None:
+    found = [f for f in train(WithSpareNorm(), steps=60)[-1].findings if f.condition == "no_gradient"]
+    assert [(f.layer, f.severity) for f in found] == [("norm", Severity.WARNING)]
+    assert "never called" in found[0].cause
 
 
 @pytest.mark.parametrize(
@@ -235,4 +257,5 @@ def test_what_nothing_is_routed_to_is_a_warning() -> None:
 def test_a_loss_of_zero_has_no_gradient() -> None:
     nothing = by_hand.numbers(**dict.fromkeys(MOVING, 0.0))
     assert judge(nothing, progress=by_hand.losses(*[1.0] * 20, *[0.0] * 20)) == []
+    assert judge(nothing, progress=by_hand.losses(*[1.0] * 20, *[0.1, 0.0] * 10)) == []  # on the measured steps
     assert len(judge(nothing, progress=by_hand.losses(*[1.0] * 20, *[0.1] * 20))) == 2
