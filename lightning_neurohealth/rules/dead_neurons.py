@@ -14,6 +14,8 @@ from lightning_neurohealth.life import Life
 from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count, fed_by
 from lightning_neurohealth.window import Window
 
+FEW_STEPS, MANY = 2, 10
+"""Measured steps that are enough where the rows of one alone would do; neurons that tell of each other."""
 FAIR = (0.7, 1.4)
 """``init_scale`` between which other weights of the usual kind would do no better."""
 
@@ -38,11 +40,17 @@ class DeadNeurons(Bands, LayerRule):
     dead as a whole.
 
     Attributes:
-        rows: Rows that a neuron must have been silent for, unless a whole epoch was. A tenth is enough for one whose
-            bias outweighs all of its weights: only inputs of a kind not seen yet could wake it.
+        rows: Rows that a neuron must have been silent for, unless a whole epoch was: then it fires on less than 0.3 %
+            of them. Fewer prove as much where neurons tell of each other: of a layer whose neurons fire on 1 % of rows,
+            all silent over 100 rows or half over 300 is no chance. Those are enough for a layer that is silent as a
+            whole, and for half of one while the network does not learn. A tenth is enough for a neuron whose bias
+            outweighs all of its weights: only inputs of a kind not seen yet could wake it; a few, for one that no input
+            can: without a weight or a bias above 0, on inputs that are never negative.
         steps: Measured steps among them: the places of one image are not independent rows.
-        margin: Depth in the flat part that it takes for that, in standard deviations of the pre-activation; by
-            Cantelli's inequality at most 1 in 1 + margin² rows of the kind seen are further off.
+        margin: Depth in the flat part that it takes for a bias to count so, in standard deviations of the
+            pre-activation; by Cantelli's inequality at most 1 in 1 + margin² rows of the kind seen are further off, so
+            that with twice the depth a fourth of the rows proves as much.
+        confirmed: Windows in a row without activity or gradient after which a neuron is confirmed dead.
         patience: Training steps that a network has to show that it learns, before less than half of a layer, or what
             the draw of the weights has turned off, is SERIOUS.
         fewest: Dead neurons from which on it is SERIOUS; fewer, in a small layer, are chance.
@@ -52,6 +60,7 @@ class DeadNeurons(Bands, LayerRule):
     rows: int = 1000
     steps: int = 5
     margin: float = 10.0
+    confirmed: int = 3
     patience: int = 200
     fewest: int = 3
     statistical = False
@@ -66,13 +75,18 @@ class DeadNeurons(Bands, LayerRule):
         preactivation_std: Tensor | None = None,
         bias_negativity: Tensor | None = None,
         positive_weight_sum: Tensor | None = None,
+        weight_norm: Tensor | None = None,
         init_scale: Tensor | None = None,
     ) -> Verdict | None:
-        rows = torch.full_like(life.rows, self.rows)
+        rows, steps = torch.full_like(life.rows, self.rows), torch.full_like(life.measured, self.steps)
         if preactivation_mean is not None and preactivation_std is not None and bias_negativity is not None:
-            deep = _depth(layer, preactivation_mean, preactivation_std) > self.margin
-            rows = torch.where(deep & (bias_negativity.abs() > 1), rows / 10, rows)
-        dead = life.silent & (((life.rows >= rows) & (life.measured >= self.steps)) | (life.epochs >= 1))
+            depth = _depth(layer, preactivation_mean, preactivation_std)
+            held = (depth > self.margin) & (bias_negativity.abs() > 1)
+            rows = torch.where(held, (rows / 10 * (self.margin / depth) ** 2).clamp(min=self.rows / 40), rows)
+            steps = torch.where(held & (depth > 2 * self.margin), FEW_STEPS, steps)
+        never = _never(layer, bias_negativity, positive_weight_sum, weight_norm)
+        rows, steps = torch.where(never, 1, rows), torch.where(never, FEW_STEPS, steps)
+        dead = self._together(life, rows, steps, window)
         number = int(dead.sum())
         held_off = _held_off(layer, life.silent, preactivation_mean, bias_negativity, positive_weight_sum)
         severity = self._severity(dead, life, held_off, window)
@@ -89,11 +103,35 @@ class DeadNeurons(Bands, LayerRule):
             value=number / layer.neurons,
             threshold=self.threshold(self.severity(number / layer.neurons)),
             message=f"{count(number, layer)} gave the same output on all of {fewest:,} rows and passed no gradient "
-            f"(they fire on at most {1 - 0.05 ** (1 / max(fewest, 1)):.2%} of rows, at 95 % confidence)",
+            f"(they fire on at most {1 - 0.05 ** (1 / max(fewest, 1)):.2%} of rows, at 95 % confidence)"
+            + self._confirmation(dead, life),
             cause="; ".join([where, *causes]),
             remedy=remedy,
             neurons=chosen(dead),
         )
+
+    def _together(self, life: Life, rows: Tensor, steps: Tensor, window: Window) -> Tensor:
+        """Neurons that have been silent for as many rows and steps as they need, or as many as they need together."""
+
+        def silent(rows: Tensor | float, steps: Tensor | int) -> Tensor:
+            return life.silent & (((life.rows >= rows) & (life.measured >= steps)) | (life.epochs >= 1))
+
+        neurons = len(life.silent)
+        whole = silent(max(self.rows / 10, self.rows / neurons), FEW_STEPS if neurons >= MANY else self.steps)
+        if bool(whole.all()):
+            return whole
+        half = silent(0.3 * self.rows, self.steps)
+        if neurons >= MANY and not window.progress.learning and int(half.sum()) >= self.critical * neurons:
+            return half | silent(rows, steps)
+        return silent(rows, steps)
+
+    def _confirmation(self, dead: Tensor, life: Life) -> str:
+        confirmed = int((dead & life.confirmed(self.confirmed)).sum())
+        if not confirmed:
+            return ""
+        which = "all" if confirmed == int(dead.sum()) else str(confirmed)
+        least = int(life.windows[dead & life.confirmed(self.confirmed)].min())
+        return f"; {which} confirmed dead: no activity and no gradient for {least} windows in a row"
 
     def _severity(self, dead: Tensor, life: Life, held_off: Tensor | None, window: Window) -> Severity:
         def band(mask: Tensor) -> Severity:
@@ -177,6 +215,17 @@ def _held_off(
         alive = preactivation_mean[~silent]
         held.append((preactivation_mean - alive.mean()).abs() > 5 * alive.std())
     return None if bias_negativity is None else torch.stack(held).any(0)
+
+
+def _never(
+    layer: Layer, bias_negativity: Tensor | None, positive_weight_sum: Tensor | None, weight_norm: Tensor | None
+) -> Tensor:
+    """Neurons that no input can wake: what they read is never negative, and no weight nor their bias is above 0."""
+    if bias_negativity is None or positive_weight_sum is None or weight_norm is None or layer.normalized:
+        return torch.zeros(layer.neurons, dtype=torch.bool)
+    bias = bias_negativity * weight_norm
+    # the bias comes back rounded, and with it the sum of the weights above 0
+    return (positive_weight_sum < 0) & (positive_weight_sum - bias < 1e-4 * weight_norm) & layer.function.is_gate
 
 
 def _depth(layer: Layer, mean: Tensor, std: Tensor) -> Tensor:

@@ -152,9 +152,11 @@ def test_a_few_steps_of_many_places_prove_nothing() -> None:
 @pytest.mark.parametrize(
     ("negativity", "mean", "rows", "speaks"),
     [
-        (-15.0, -10.0, 100, True),
-        (-15.0, -10.0, 99, False),
+        (-15.0, -1.001, 100, True),
+        (-15.0, -1.001, 99, False),
         (-15.0, -0.9, 100, False),  # nine deviations deep
+        (-15.0, -2.001, 25, True),  # twice as deep
+        (-15.0, -9.0, 24, False),
         (-0.3, -10.0, 100, False),  # one strong input, seldom seen, may wake it
     ],
 )
@@ -164,6 +166,41 @@ def test_a_tenth_of_the_rows_is_enough_where_the_bias_outweighs_the_weights(
     depth = {"preactivation_mean": torch.full((100,), mean), "preactivation_std": torch.full((100,), 0.1)}
     verdict = judge(measures(30, rows=rows), evidence={**bias(negativity), **depth})
     assert (verdict is not None) == speaks
+
+
+@pytest.mark.parametrize(("dead", "rows", "speaks"), [(50, 300, True), (50, 299, False), (49, 300, False)])
+def test_half_of_a_layer_falls_silent_by_no_chance(dead: int, rows: int, speaks: bool) -> None:
+    assert (judge(measures(dead, rows=rows)) is not None) == speaks
+    assert judge(measures(dead, rows=rows), progress=LEARNING) is None
+
+
+@pytest.mark.parametrize(
+    ("neurons", "rows", "measured", "speaks"),
+    [(100, 100, 2, True), (100, 99, 20, False), (100, 100, 1, False), (4, 250, 5, True), (4, 250, 4, False)],
+)
+def test_a_layer_falls_silent_as_a_whole_by_no_chance(neurons: int, rows: int, measured: int, speaks: bool) -> None:
+    verdict = judge(measures(neurons, neurons, rows), layer=by_hand.layer(neurons), measured=measured)
+    assert (verdict is not None) == speaks
+
+
+@pytest.mark.parametrize(
+    ("act", "weights", "speaks"),
+    [(nn.ReLU(), 0.0, True), (nn.ReLU(), 0.05, False), (nn.Hardtanh(), 0.0, False)],
+    ids=["no weight above 0", "some", "flat from -1 on only"],
+)
+def test_a_few_rows_are_enough_where_no_input_can_wake_it(act: nn.Module, weights: float, speaks: bool) -> None:
+    size = {"weight_norm": torch.full((100,), 2.0, dtype=torch.float64)}
+    verdict = judge(
+        measures(30, rows=8), layer=by_hand.layer(act=act), evidence={**bias(-0.05), **reach(weights - 0.1), **size}
+    )
+    assert (verdict is not None) == speaks
+
+
+def test_confirms_death_after_three_windows() -> None:
+    assert "confirmed" not in judge(measures(30), [measures(30)]).message
+    assert "; all confirmed dead" in judge(measures(30), [measures(30)] * 2).message
+    assert "; 25 confirmed dead" in judge(measures(30), [measures(25)] * 2).message
+    assert "for 2 windows" in judge(measures(30), [measures(30)], rule=DeadNeurons(confirmed=2)).message
 
 
 def test_pools_windows_until_the_rows_suffice() -> None:
