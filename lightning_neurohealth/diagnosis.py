@@ -69,6 +69,7 @@ class Diagnosis:
         found: list[Finding] = []
         streaks: dict[tuple[str, str | None], Streak] = {}
         since: dict[tuple[str, str | None], tuple[int, int]] = {}
+        firm: set[tuple[str, str | None]] = set()
         for rule in list(self.rules):
             if window.seen < rule.grace:
                 continue
@@ -86,15 +87,21 @@ class Diagnosis:
                 finding = self._finding(rule, verdict, place, layers, streak, window)
                 if finding:
                     found.append(finding)
+                if verdict.immediate and verdict.certain:
+                    firm.add((rule.name, place))
         self._streaks, self._since = streaks, since
         order = {name: i for i, name in enumerate(layers)}
         found = [replace(f, since=since[f.condition, f.layer]) for f in found]
         if any(f.condition == "non_finite" for f in found):
-            # what other rules see from then on is its wake
-            known = {(f.condition, f.layer) for f in self.findings} | {
-                ("non_finite", None),
-                ("exploding_gradients", None),
-            }
+            # what other rules see from then on is its wake, unless it was there before
+            known = (
+                {(f.condition, f.layer) for f in self.findings}
+                | firm
+                | {
+                    ("non_finite", None),
+                    ("exploding_gradients", None),
+                }
+            )
             found = [f for f in found if (f.condition, f.layer) in known or f.condition == "non_finite"]
         found.sort(key=lambda f: (-f.severity, order.get(f.layer or "", -1), f.condition))
         present = {(f.condition, f.layer) for f in found}

@@ -37,6 +37,14 @@ class Complains(LayerRule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Remembers(LayerRule):
+    """Speaks of what was there before anything happened."""
+
+    def judge(self, on_rate: Tensor) -> Verdict | None:
+        return verdict(float(on_rate), immediate=True, certain=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Insists(Complains):
     """Is not excused by a loss that falls."""
 
@@ -285,6 +293,12 @@ def test_nan_does_not_hide_what_was_known_before() -> None:
     run.close(nan_in(rate=2))
     found, _ = run.close(nan_in("fc1", rate=2))
     assert {f.condition for f in found} == {"non_finite", "complains"}
+
+
+def test_nan_does_not_hide_what_was_there_at_the_first_step() -> None:
+    run = Run(NonFinite(), Remembers(windows=1))
+    found, _ = run.close(nan_in("fc1", rate=2))
+    assert {f.condition for f in found} == {"non_finite", "remembers"}
 
 
 # Rules that cannot speak

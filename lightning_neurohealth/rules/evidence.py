@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -115,6 +115,18 @@ def median_snr(gradient_snr: Mapping[str, Tensor] | None, names: Iterable[str], 
     names = list(names)
     found = [x for x in (of_all(measures, names) for measures in windows) if math.isfinite(x)]
     return fmean(found) if found else math.nan
+
+
+def blow_up(losses: Sequence[float]) -> list[float]:
+    """Losses of the steps before the first NaN or infinity, as far back as each is larger than the one before; empty
+    where there is neither, or where they are not above 0."""
+    broken = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), 0)
+    stretch = list(losses[max(broken - 1, 0) : broken])
+    for loss in reversed(losses[: max(broken - 1, 0)]):
+        if not 0 < loss < stretch[0]:
+            break
+        stretch.insert(0, loss)
+    return stretch if stretch and stretch[0] > 0 else []
 
 
 def rate_rises(window: Window, past: list[Past], update_ratio: Mapping[str, Tensor] | None, names: list[str]) -> bool:

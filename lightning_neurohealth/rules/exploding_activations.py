@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,8 @@ class ExplodingActivations(RunRule):
     Remedies: initialise for the activation, normalisation, residual scaling, a lower learning rate, gradient clipping.
 
     Sources: activation monitoring (S1), whose absolute maxima depend on the scale of the data. A loss that falls is no
-    excuse for growth that was there at the first step: it started too high.
+    excuse for growth that was there at the first step: it started too high. Where numbers have overflowed since, the
+    first step is all that can be judged, and tells why.
 
     Attributes:
         serious: Growth from the first layer to any other.
@@ -45,6 +47,10 @@ class ExplodingActivations(RunRule):
         self, layers: dict[str, Layer], initial: dict[str, Any], activation_scale: dict[str, Tensor], past: list[Past]
     ) -> Iterable[Verdict]:
         largest = self._steepest(layers, activation_scale)
+        at_start = self._steepest(layers, initial.get("activation_scale", {}))
+        broken = not all(math.isfinite(float(scale)) for scale in activation_scale.values())
+        if broken and at_start is not None:
+            largest = at_start
         if largest is None:
             yield from self._over_windows(layers, activation_scale, past)
             return
@@ -61,7 +67,8 @@ class ExplodingActivations(RunRule):
             f"{end / start:.3g}-fold along {len(largest.names)} layers",
             "each layer passes on a multiple of what it gets: weights too large for the activation",
             f"initialise the layers up to {first} for their activation, or add a normalisation or residual scaling",
-            certain=self._steepest(layers, initial.get("activation_scale", {})) is not None,
+            certain=at_start is not None,
+            immediate=broken and at_start is not None,
         )
 
     def _steepest(self, layers: dict[str, Layer], activation_scale: dict[str, Tensor]) -> Stream | None:

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.rules.base import RunRule, Verdict
+from lightning_neurohealth.rules.evidence import blow_up
 from lightning_neurohealth.window import Past, Window
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplodingGradients(RunRule):
     """What it finds: a global gradient norm that leaps to more than 100 times its running median again and again
-    (once: a warning), that grows from step to step a thousandfold, or that is huge while the loss rises.
+    (once: a warning), that grows from step to step a thousandfold, or that is huge while the loss rises. Where all is
+    over between two measured steps, the loss tells: it is known of every step, and one that grows a thousandfold
+    before it overflows has gradients that do so too.
 
     Why it hurts: one such step throws the weights far from where they were.
 
@@ -44,7 +47,9 @@ class ExplodingGradients(RunRule):
     climbing: int = 6
     huge: float = 1e3
 
-    def judge(self, window: Window, past: list[Past], global_gradient_norm: Tensor) -> Iterable[Verdict]:
+    def judge(
+        self, window: Window, past: list[Past], global_gradient_norm: Tensor, train_loss: Tensor | None = None
+    ) -> Iterable[Verdict]:
         points = global_gradient_norm.tolist()
         finite = [p for p in points if math.isfinite(p)]
         if not finite:
@@ -62,6 +67,19 @@ class ExplodingGradients(RunRule):
                 threshold=self.growth,
                 message=f"the gradient norm grew from {climb[0]:.2g} to {climb[-1]:.2g} over {len(climb)} "
                 "measured steps",
+                cause="each step makes the next gradient larger: the learning rate is above what the loss can bear",
+                remedy=clip,
+                immediate=True,
+            )
+            return
+        losses = _losses(past, train_loss)
+        if len(losses) > 1 and losses[-1] > self.growth * losses[0]:
+            yield Verdict(
+                severity=Severity.CRITICAL,
+                value=losses[-1] / losses[0],
+                threshold=self.growth,
+                message=f"the loss grew from {losses[0]:.2g} to {losses[-1]:.2g} over {len(losses)} steps and then "
+                "overflowed",
                 cause="each step makes the next gradient larger: the learning rate is above what the loss can bear",
                 remedy=clip,
                 immediate=True,
@@ -104,6 +122,12 @@ class ExplodingGradients(RunRule):
                     leaps.append(point / usual)
             known.append(point)
         return leaps
+
+
+def _losses(past: list[Past], train_loss: Tensor | None) -> list[float]:
+    before = past[-1].measures.get("train_loss") if past else None
+    parts = [loss.tolist() for loss in (before, train_loss) if loss is not None]
+    return blow_up([loss for part in parts for loss in part])
 
 
 def _climb(earlier: list[float], points: list[float]) -> list[float]:

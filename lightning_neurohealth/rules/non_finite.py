@@ -13,7 +13,11 @@ from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.rules.base import RunRule, Verdict, chosen
+from lightning_neurohealth.rules.evidence import blow_up
 from lightning_neurohealth.window import Past, Window
+
+GROWN = 100.0
+"""Growth of the loss up to the first NaN that no noise explains: then it is how it came about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class NonFinite(RunRule):
         nonfinite_loss_step: Tensor,
         nonfinite_gradient_step: Tensor,
         parameter_nonfinite_rate: dict[str, Tensor],
+        train_loss: Tensor | None = None,
     ) -> Iterable[Verdict]:
         now = {
             "nonfinite_rate": nonfinite_rate,
@@ -50,6 +55,7 @@ class NonFinite(RunRule):
             "nonfinite_loss_step": nonfinite_loss_step,
             "nonfinite_gradient_step": nonfinite_gradient_step,
             "parameter_nonfinite_rate": parameter_nonfinite_rate,
+            "train_loss": train_loss,
         }
         if not _Origin(now, list(layers), None).found:
             return
@@ -71,6 +77,8 @@ class _Origin:
         self.steps = {n: float(steps[n]) for n in order if n in steps and math.isfinite(float(steps[n]))}
         self.loss, self.gradient = float(measures["nonfinite_loss_step"]), float(measures["nonfinite_gradient_step"])
         self.broken = [name for name, rate in measures["parameter_nonfinite_rate"].items() if float(rate) > 0]
+        losses = measures.get("train_loss")
+        self.losses = [] if losses is None else blow_up(losses.tolist())
         self.first = min([*self.steps.values(), self.loss, self.gradient])
         self.found = math.isfinite(self.first) or bool(self.broken)
 
@@ -100,6 +108,11 @@ class _Origin:
             cause = "the last update broke the weights"
         if self.breakdown is not None and math.isfinite(self.breakdown.size):
             cause += f"; before that, {self.breakdown}"
+        if len(self.losses) > 1 and self.losses[-1] > GROWN * self.losses[0]:
+            cause = (
+                f"the loss grew from {self.losses[0]:.2g} to {self.losses[-1]:.2g} in the {len(self.losses)} steps "
+                f"before it: steps too large threw the weights further and further, until a number overflowed; {cause}"
+            )
         bad = self.rates[layer] > 0 if layer is not None else None
         return Verdict(
             severity=Severity.CRITICAL,

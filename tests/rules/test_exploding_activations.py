@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -103,3 +104,12 @@ def test_a_tower_beside_is_not_held_against_it() -> None:
     layers = {name: by_hand.layer(name=name, order=i, output=i == 2) for i, name in enumerate(("a", "b", "c"))}
     scale = by_hand.numbers(a=1.0, b=1e7, c=1.0)
     assert not list(ExplodingActivations().judge(layers=layers, initial={}, activation_scale=scale, past=[]))
+
+
+def test_where_all_has_overflowed_the_first_step_tells_why() -> None:
+    verdict = judge(math.nan, math.nan, math.nan, math.nan, first=[1.0, 50.0, 2000.0, 1.0])
+    assert (verdict.layer, verdict.severity) == ("fc3", Severity.SERIOUS)
+    assert verdict.immediate
+    assert verdict.certain
+    assert judge(math.nan, math.nan, math.nan, math.nan) is None
+    assert judge(1.0, 1.0, 1.0, 1.0, first=[1.0, 50.0, 2000.0, 1.0]) is None  # it has healed

@@ -33,11 +33,12 @@ def test_silent_where_they_do_not(network: Any) -> None:
 # The rule alone
 
 
-def judge(*norms: float, before: Any = (), **facts: Any) -> Verdict | None:
-    """From the norms at the measured steps of this window and of those before."""
+def judge(*norms: float, before: Any = (), losses: Any = None, **facts: Any) -> Verdict | None:
+    """From the norms at the measured steps of this window and of those before, and the losses of all its steps."""
     past = [by_hand.past({"global_gradient_norm": torch.tensor(points)}) for points in before]
     rule, window = ExplodingGradients(), by_hand.window(**facts)
-    verdicts = list(rule.judge(window=window, past=past, global_gradient_norm=torch.tensor(norms)))
+    loss = None if losses is None else torch.tensor(losses)
+    verdicts = list(rule.judge(window=window, past=past, global_gradient_norm=torch.tensor(norms), train_loss=loss))
     assert len(verdicts) <= 1
     return verdicts[0] if verdicts else None
 
@@ -79,6 +80,23 @@ def test_growth_that_ends_in_nan_is_critical_at_once() -> None:
     assert verdict.value == pytest.approx(1e6)
     assert judge(1.0, 50.0, 3e3, math.nan).severity == Severity.CRITICAL
     assert judge(1.0, 3e3, math.nan) is None  # a single leap
+
+
+@pytest.mark.parametrize(
+    ("losses", "speaks"),
+    [
+        ([2.0, 1.5, 90.0, 2e6, math.inf], True),
+        ([2.0, 1.5, 90.0, 1400.0, math.nan], False),
+        ([2.0, 1.5, 2e6, 90.0, math.nan], False),  # a spike, and a NaN of its own
+        ([2.0, 1.5, 90.0, 2e6, 3e9], False),  # it may come down again
+    ],
+)
+def test_growth_between_two_measured_steps_shows_in_the_loss(losses: list[float], speaks: bool) -> None:
+    verdict = judge(1.0, math.nan, losses=losses)
+    assert (verdict is not None) == speaks
+    if verdict:
+        assert (verdict.severity, verdict.value) == (Severity.CRITICAL, pytest.approx(2e6 / 1.5))
+        assert "from 1.5 to 2e+06 over 3 steps" in verdict.message
 
 
 CLIMB = (1.0, 8.0, 50.0, 400.0, 3e3, 1e6)

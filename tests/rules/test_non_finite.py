@@ -134,6 +134,21 @@ def test_what_had_exploded_before_is_part_of_the_cause() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("losses", "speaks"),
+    [
+        ((2.0, 1.0, 60.0, 3e4, math.nan), True),
+        ((2.0, 3e4, 40.0, 80.0, math.inf), False),
+        ((2.0, -1.0, math.nan), False),
+    ],
+    ids=["grew", "rose a little", "below 0"],
+)
+def test_a_loss_that_had_grown_is_part_of_the_cause(losses: tuple[float, ...], speaks: bool) -> None:
+    cause = judge({**measures(loss=4.0), "train_loss": torch.tensor(losses)}).cause
+    assert cause.startswith("the loss grew from 1 to 3e+04 in the 3 steps before it") == speaks
+    assert "not measured" in cause
+
+
 def test_one_broken_weight_or_several() -> None:
     assert judge(measures(broken=("fc1",))).message.endswith("first in fc1.weight")
     assert judge(measures(broken=("fc1", "fc2", "fc3"))).message.endswith("first in fc1.weight and 2 more")
