@@ -31,6 +31,7 @@ from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.progress import Progress
+from lightning_neurohealth.renewal import Structure, look_again
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings
@@ -129,17 +130,13 @@ class Monitor:
         self.thinner = Thinner()
         self.progress = Progress()
         self.budget = Budget(settings.max_overhead, settings.every_n_steps)
-        self.parameters = Parameters(model)
-        self.run = Run(self.parameters.device)
-        self.repeats = repeats_rows(model)
-        self.finder = LayerFinder(model, Patterns(settings.include, settings.exclude))
-        check_watchable(model, self.finder)
+        self.run = Run(next((p.device for p in model.parameters()), torch.device("cpu")))
         self.begin_ledger()
         self.black_box = BlackBox(self.run.device)
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
-        self.taps = Taps(model, self.finder, self, hook_root)
-        self.taps.failure = self._failed
         self.failure: str | None = None
+        self.renewals = 0
+        self.left_out: dict[str, str] = {}
         self.gradient_scale: Tensor | float = 1.0
         self.steps = 0
         self.epoch_steps: int | None = None
@@ -154,12 +151,28 @@ class Monitor:
         self._first_kept = False
         self._failed_measures: dict[str, str] = {}
         self._bad_loss = ""
+        self.answers = Answers(self.take)
+        self.watch(model, hook_root)
+
+    def watch(self, model: nn.Module, hook_root: bool) -> None:
+        """Find the layers and parameters of ``model`` as it is now, and put hooks on it."""
+        self.parameters = Parameters(model)
+        self.repeats = repeats_rows(model)
+        self.finder = LayerFinder(model, Patterns(self.settings.include, self.settings.exclude))
+        check_watchable(model, self.finder)
+        self.taps = Taps(model, self.finder, self, hook_root)
+        self.taps.failure = self._failed
         self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
         self.parameter_taps.weights.strangers = self._strangers
-        self.answers = Answers(self.take)
         if self.wants(Signal.RIGHT_ACTIVATION):
             self.taps.keep = self.answers.keep
+        self._structure = Structure(model)
         self.taps.attach()
+
+    @property
+    def is_still(self) -> bool:
+        """True while the model has the modules and parameters that are watched."""
+        return self._structure.is_still
 
     def begin_ledger(self) -> None:
         """Forget all that was counted."""
@@ -183,6 +196,8 @@ class Monitor:
         self.budget.begin()
         if not self._measuring:
             self._measuring = self.steps % self.budget.every == 0
+            if self._measuring:
+                self._guarded(look_again, self)
             self._overflow = False
             self.parameter_taps.begin_step(self._measuring)
         self.ledger.step = self.steps
@@ -337,6 +352,11 @@ class Monitor:
 
     # A window
 
+    def drop_window(self) -> bool:
+        """Forget what was measured in it so far; true if anything was."""
+        measured, self._measured = self._measured, 0
+        return measured > 0
+
     @property
     def window_steps(self) -> int:
         """Training steps since the last report."""
@@ -393,7 +413,8 @@ class Monitor:
         if initial is not None:
             self.initial = self._measure(initial, layers)
         silent = silent_everywhere(self.ledger.notes, known)
-        missing = {**self._failed_measures, **self._not_compared()}
+        missing = {**self._failed_measures, **self._not_compared(), **self.left_out}
+        self.left_out = {}
         read = any("gradient_norm" in measures for measures in numbers.parameters.values())
         if self.parameters.gradients_are_hidden and not read:
             missing["gradient_norm"] = HIDDEN

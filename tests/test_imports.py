@@ -46,7 +46,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "table",
         "comparison",
         "sinks",
-        "restart thinning",
+        "restart renewal thinning",
         "monitor",
         "interventions evaluator",
         "callback",
@@ -80,7 +80,13 @@ LATE = {
     ("report", "sinks"),
     ("interventions", "callback"),
 }
-TYPES = {("ranks", "statistics"), ("origins", "layers"), ("restart", "monitor"), ("interventions", "callback")}
+TYPES = {
+    ("ranks", "statistics"),
+    ("origins", "layers"),
+    ("restart", "monitor"),
+    ("renewal", "monitor"),
+    ("interventions", "callback"),
+}
 
 LIGHTNING = {"hosts", "callback", "interventions", "demo", "__main__"}
 OPTIONAL = {"jsonargparse", "matplotlib", "plotly", "sklearn", "tensorboard", "pandas", "numpy", "wandb", "mlflow"}

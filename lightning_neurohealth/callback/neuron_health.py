@@ -127,6 +127,9 @@ class NeuronHealth(Evaluates):
     # The run
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        callbacks = getattr(trainer, "callbacks", ())
+        if sum(callback is self for callback in callbacks) > 1:
+            raise ValueError("one NeuronHealth object is in callbacks twice, and would count every step twice")
         self._checkpoints.begin(fit=stage == "fit")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -255,7 +258,8 @@ class NeuronHealth(Evaluates):
         if self._relay is None:
             return
         monitor, before = self._relay.monitor, self.report
-        monitor.parameters.know_optimizers(trainer.optimizers)  # a layer that has thawed has joined one since
+        if monitor.is_still:
+            monitor.parameters.know_optimizers(trainer.optimizers)  # a layer that has thawed has joined one since
         report = monitor.close(
             self._relay.epoch, trainer.global_step, learning_rate=learning_rate(trainer), last=last, alone=alone
         )

@@ -1,0 +1,106 @@
+"""A model of which modules or parameters are replaced while it is watched: what is new is watched from then on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lightning_neurohealth.diagnosis import Diagnosis
+from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.memory import fitting
+from lightning_neurohealth.parameters import Parameters
+
+if TYPE_CHECKING:
+    from lightning_neurohealth.monitor import Monitor
+
+SHOWN = 3
+OFTEN = 10
+"""Replacements after which a model is taken for one that builds its modules anew in every step."""
+RESTLESS = "it builds modules anew all the time; those that it had at first are watched"
+
+
+class Structure:
+    """The modules and parameters of a model at one moment, which are looked at again before every measured step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._held = [(module._modules, module._parameters) for module in model.modules()]
+        self._parts = [[*modules.values(), *parameters.values()] for modules, parameters in self._held]
+        self._known = [[*map(id, parts)] for parts in self._parts]  # none is used anew: the parts are kept
+
+    @property
+    def is_still(self) -> bool:
+        """True if each module has the same children and parameters."""
+        for (modules, parameters), known in zip(self._held, self._known, strict=True):
+            if [*map(id, modules.values()), *map(id, parameters.values())] != known:
+                return False
+        return True
+
+
+def look_again(monitor: Monitor) -> None:
+    """Watch the model as it is now, before a measured step.
+
+    What was measured in the window so far is left out of its report, which says so; the losses are not.
+    """
+    if monitor.failure is not None or monitor.renewals > OFTEN or monitor.is_still:
+        return
+    monitor.renewals += 1
+    if monitor.renewals > OFTEN:
+        monitor.left_out["*"] = RESTLESS
+        return
+    finder, parameters, taps, ledger = monitor.finder, monitor.parameters, monitor.taps, monitor.ledger
+    taps.remove()
+    monitor.watch(taps.model, taps.hook_root)
+    monitor.taps.backward = taps.backward
+    gone = _gone(finder, monitor.finder) | _lost(parameters, monitor.parameters)
+    _keep_losses(monitor, ledger)
+    _forget(monitor.diagnosis, gone)
+    monitor.initial = fitting(monitor.initial, _Others(gone))
+    if monitor.drop_window():
+        names = sorted(gone & finder.modules.keys()) or sorted(gone)
+        some = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        monitor.left_out["*"] = f"modules were replaced at step {monitor.steps} ({some}); nothing before it is in here"
+
+
+class _Others:
+    """All names but some."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def __contains__(self, name: object) -> bool:
+        return name not in self.names
+
+
+def _gone(old: LayerFinder, new: LayerFinder) -> set[str]:
+    """Modules that are others now or none, and the layers of which they were a part."""
+    modules = {name for name, module in old.modules.items() if new.modules.get(name) is not module}
+    return modules | {
+        layer.name
+        for layer in old.layers.values()
+        if {layer.owner, layer.activation, layer.name.split("#")[0]} & modules
+    }
+
+
+def _lost(old: Parameters, new: Parameters) -> set[str]:
+    now = dict(zip(new.names, new.tensors, strict=True))
+    return {name for name, p in zip(old.names, old.tensors, strict=True) if now.get(name) is not p}
+
+
+def _keep_losses(monitor: Monitor, old: Ledger) -> None:
+    old.settle()
+    owed = old.first_owed and not monitor._first_kept
+    monitor.begin_ledger()
+    ledger, run = monitor.ledger, monitor.run
+    ledger.books[run] = ledger.others[run] = old.books[run]
+    ledger.first_owed = owed  # of a window that is left out, the first step is too
+    monitor._first_kept |= not owed
+
+
+def _forget(diagnosis: Diagnosis, gone: set[str]) -> None:
+    kept = _Others(gone)
+    diagnosis.lives = {name: life for name, life in diagnosis.lives.items() if name in kept}
+    diagnosis._streaks = {key: streak for key, streak in diagnosis._streaks.items() if key[1] in kept}
+    diagnosis._since = {key: since for key, since in diagnosis._since.items() if key[1] in kept}
+    diagnosis._history = [(window, fitting(numbers, kept)) for window, numbers in diagnosis._history]

@@ -1,0 +1,160 @@
+"""Modules that are replaced, added or rebuilt while the model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+
+from lightning_neurohealth import Monitor, NeuronHealth
+from lightning_neurohealth.finder import LayerFinder
+from tests.callback.numbers import rows
+from tests.training import HOOKS, MLP, Learner, make_data, make_health, make_trainer
+
+Change = Callable[[nn.Module], object]
+
+
+class ChangeAt(Callback):
+    """Changes the net at one step and lets the optimizer have what is new."""
+
+    def __init__(self, step: int, change: Change) -> None:
+        self.step, self.change = step, change
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            self.change(pl_module.net)
+            (optimizer,) = trainer.optimizers
+            optimizer.param_groups[0]["params"] = list(pl_module.parameters())
+
+
+def fit_changing(step: int, change: Change, epochs: int = 2, **settings: Any) -> tuple[NeuronHealth, Learner]:
+    """Two epochs of eight steps."""
+    health, model = make_health(**settings), Learner(MLP())
+    make_trainer(ChangeAt(step, change), health, max_epochs=epochs).fit(model, make_data(rows=64))
+    return health, model
+
+
+def wider(net: nn.Module) -> None:
+    net.fc1, net.fc2 = nn.Linear(4, 16), nn.Linear(16, 1)
+
+
+def other_head(net: nn.Module) -> None:
+    net.fc2 = nn.Linear(8, 1)
+
+
+def other_activation(net: nn.Module) -> None:
+    net.act = nn.Tanh()
+
+
+def hooks(module: nn.Module) -> list[Any]:
+    return [getattr(m, kind) for m in module.modules() for kind in HOOKS if getattr(m, kind)]
+
+
+def test_layers_of_another_width_are_watched_from_the_next_epoch_on() -> None:
+    old: list[nn.Module] = []
+    health, model = fit_changing(8, lambda net: (old.append(net.fc1), wider(net)), measures="full")
+    first, second = health.reports
+    assert (first["net.fc1"].neurons, second["net.fc1"].neurons) == (8, 16)
+    assert (rows(first), rows(second)) == (64, 64)
+    assert second["net.fc1"]["on_rate"].shape == (16,)
+    assert (second["net.fc1"]["gradient_flow"] > 0).any()
+    torch.testing.assert_close(
+        second["net.fc1"]["weight_norm"], model.net.fc1.weight.detach().double().norm(dim=1), rtol=1e-5, atol=1e-6
+    )
+    assert second.coverage.unwatched == {}
+    assert second.coverage.parameters == 1
+    assert not [f for f in second.findings if f.condition == "no_gradient"]
+    assert second.not_judged == first.not_judged
+    assert hooks(old[0]) == hooks(model) == []
+
+
+@pytest.mark.parametrize("change", [wider, other_head, other_activation], ids=lambda change: change.__name__)
+def test_what_was_measured_of_the_same_window_before_is_left_out(change: Change) -> None:
+    health, _ = fit_changing(3, change)
+    first, second = health.reports
+    assert (rows(first), rows(second)) == (40, 64)
+    assert (first.steps, first.measured) == (8, 5)
+    assert len(first.run["train_loss"]) == 8
+    assert "replaced at step 3" in first.coverage.missed["*"]
+    assert "net.fc2" in first.coverage.missed["*"] or change is other_activation
+    assert second.coverage.unwatched == {}
+    assert first["net.fc1"].function == ("tanh" if change is other_activation else "relu")
+
+
+def test_the_next_measured_step_is_soon_enough() -> None:
+    health, _ = fit_changing(3, wider, epochs=1, every_n_steps=5)
+    (report,) = health.reports
+    assert (report["net.fc1"].neurons, rows(report)) == (16, 8)
+
+
+def test_a_new_parameter_in_an_old_module() -> None:
+    def other_weight(net: nn.Module) -> None:
+        net.fc1.weight = nn.Parameter(torch.randn(8, 4))
+
+    health, model = fit_changing(8, other_weight)
+    report = health.report
+    assert not [f for f in report.findings if f.condition == "no_gradient"]
+    assert float(report["net.fc1"]["gradient_norm"]) > 0
+    torch.testing.assert_close(
+        report["net.fc1"]["weight_norm"], model.net.fc1.weight.detach().double().norm(dim=1), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_module_that_is_added() -> None:
+    def deeper(net: nn.Module) -> None:
+        net.act = nn.Sequential(nn.ReLU(), nn.Linear(8, 8), nn.Tanh())
+
+    health, _ = fit_changing(8, deeper)
+    assert list(health.reports[0]) == ["net.fc1", "net.fc2"]
+    assert list(health.reports[1]) == ["net.fc1", "net.act.1", "net.fc2"]
+    assert [layer.activation for layer in health.report.values()] == ["net.act.0", "net.act.2", None]
+
+
+class Rebuilt(MLP):
+    """Has another module in every forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.act = nn.ReLU()
+        return super().forward(x)
+
+
+def test_a_model_that_is_never_the_same_says_so() -> None:
+    health = make_health()
+    make_trainer(health, max_epochs=3).fit(Learner(Rebuilt()), make_data(rows=64))
+    assert [len(report) > 0 for report in health.reports] == [True] * 3
+    assert any("all the time" in report.coverage.missed.get("*", "") for report in health.reports)
+    assert rows(health.report, "net.fc2") == 64
+
+
+def test_a_model_that_stays_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    init = LayerFinder.__init__
+    monkeypatch.setattr(LayerFinder, "__init__", lambda self, *args: (made.append(self), init(self, *args))[1])
+    make_trainer(make_health(), max_epochs=2).fit(Learner(MLP()), make_data())
+    assert len(made) == 1
+
+
+def test_a_hand_written_loop() -> None:
+    net = MLP()
+    monitor = Monitor(net, every_n_steps=1, window="epoch")
+    for step in range(6):
+        if step == 3:
+            monitor.close()
+            wider(net)
+        with monitor:
+            net(torch.randn(8, 4)).mean().backward()
+    report = monitor.close()
+    monitor.remove()
+    assert (report["fc1"].neurons, float(report["fc1"]["activation_rows"])) == (16, 24)
+    assert hooks(net) == []
+
+
+def test_the_same_callback_twice_is_refused() -> None:
+    health, model = make_health(), Learner(MLP())
+    with pytest.raises(ValueError, match="NeuronHealth object is in callbacks twice"):
+        make_trainer(health, health).fit(model, make_data())
+    assert hooks(model) == []
