@@ -1,4 +1,4 @@
-"""Hook of mkdocs: trains the sick networks of ``examples``, and puts their gallery and the benchmarks into the site."""
+"""Hook of mkdocs: trains sick networks; puts their gallery, what each rule says and the benchmarks into the site."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
+from docs.messages import conditions, example, with_examples
 from examples.sick_networks import EXHIBITS, Exhibit, visit
 from lightning_neurohealth import Report
 from lightning_neurohealth.sinks.pictures import windows
@@ -42,8 +44,10 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links to the repository, which work where the page is read there, lead to the copy in the site."""
+    if page.file.src_uri == "catalogue.md":
+        markdown = with_examples(markdown, {condition: example(condition) for condition in conditions()})
     return markdown.replace("../benchmarks/RESULTS.md", "results.md")
 
 
@@ -84,16 +88,17 @@ def code(train: Callable[..., Any]) -> str:
 def picture(exhibit: Exhibit, sick: Report, cured: Report) -> bytes:
     """The measure that shows it best, sick and cured side by side, as PNG."""
     alike = exhibit.measure == "train_loss"
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 3), layout="constrained", sharey=alike)
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3), layout="constrained", sharey=alike)
     for ax, title, report in zip(axes, ("sick", "cured"), (sick, cured), strict=True):
         if alike:
             losses(ax, report)
         else:
             report.plot(exhibit.measure, exhibit.layer, ax=ax)
         what = "loss" if alike else exhibit.measure + (f" of {exhibit.layer}" if exhibit.layer else "")
-        ax.set_title(f"{title}: {what}", loc="left", fontsize="medium")
+        legend = 22 if ax.get_legend() else 6  # room for it
+        ax.set_title(f"{title}: {what}", loc="left", fontsize="medium", pad=legend)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
+    figure.savefig(buffer, format="png", dpi=110)
     pyplot.close(figure)
     return buffer.getvalue()
 

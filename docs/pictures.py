@@ -34,13 +34,17 @@ def page(html: Path, path: Path) -> None:
     wait = ("virtual-time-budget=5000", f"screenshot={path}")
     command = [chromium, *(f"--{flag}" for flag in (*flags, *wait)), html.resolve().as_uri()]
     subprocess.run(command, check=True, capture_output=True)
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture = Image.open(path).convert("RGB")
+    few = picture.quantize(
+        256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )  # rare colours matter: the scale's
+    few.save(path, optimize=True)
 
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        sick = demo.train(sick=True, folder=Path(folder), epochs=5)
+        sick = demo.train(sick=True, folder=Path(folder) / "neurohealth_demo", epochs=5)
         table(sick.report, FOLDER / "table.svg")
         page(sick.folder / "neurohealth" / "report.html", FOLDER / "page.png")
 

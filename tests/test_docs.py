@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from docs.messages import conditions, example, with_examples
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.rules import all_rules
 from tests.measures.harness import Batches
@@ -67,3 +68,23 @@ def test_the_test_of_the_measure() -> None:
 def test_a_new_user_reads_an_example_that_runs(page: str) -> None:
     code = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8").partition('"""\n\n')[2]
     assert f"```python\n{code}```\n" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_there_is_a_training_for_what_each_rule_says() -> None:
+    assert conditions() == sorted(all_rules())
+
+
+def test_each_rule_of_the_catalogue_gets_what_it_says() -> None:
+    page = (ROOT / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    made = with_examples(page, {rule: f"EXAMPLE {rule}\n" for rule in all_rules()})
+    for rule in all_rules():
+        assert re.search(rf"^### {rule}\n\n[^\n]+\n\nEXAMPLE {rule}\n\n\*\*What it finds", made, re.MULTILINE)
+    assert made.count("EXAMPLE") == len(all_rules())
+
+
+def test_an_example_is_what_a_run_has_said() -> None:
+    said = example("no_gradient")
+    assert re.search(r"^> \*\*(SERIOUS|CRITICAL) no_gradient\*\* in \S+: .+", said, re.MULTILINE)
+    assert re.search(r"^> \*do\* \S", said, re.MULTILINE)
+    with pytest.raises(LookupError, match=r"no training .* in which hiccups is found"):
+        example("hiccups")
