@@ -13,13 +13,14 @@ import torch
 
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.markdown import markdown
-from lightning_neurohealth.sinks.pictures import heatmap, windows
+from lightning_neurohealth.sinks.pictures import heatmap, histograms, windows
 from lightning_neurohealth.table import columns, shown_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DISTRIBUTIONS = ("on_rate", "gradient_flow")
+BINS = 64
 Show = Callable[[Any, Report, int, bool], None]
 """Takes the logger, the report, the step, and whether this window is one of those that are drawn."""
 MLFLOW_BATCH = 1000
@@ -54,7 +55,14 @@ def tensorboard(logger: Any, report: Report, step: int, draw: bool) -> None:
 
 
 def wandb(logger: Any, report: Report, step: int, draw: bool) -> None:
-    """Tables and a picture in media."""
+    """Distributions over neurons each window; tables and a picture in media."""
+    from wandb import Histogram
+
+    spread = {
+        f"neurohealth/{m}": Histogram(values.tolist(), num_bins=BINS) for m, values in distributions(report).items()
+    }
+    if spread:
+        logger.log_metrics(spread, step)
     if not draw:
         return
     for name, table in tables(report).items():
@@ -66,14 +74,14 @@ def wandb(logger: Any, report: Report, step: int, draw: bool) -> None:
 
 
 def mlflow(logger: Any, report: Report, step: int, draw: bool) -> None:
-    """Artifacts under ``neurohealth``, named after the step."""
+    """Artifacts under ``neurohealth``, named after the step; distributions are drawn, as it has none of its own."""
     if not draw:
         return
     for name, table in tables(report).items():
         logger.experiment.log_table(logger.run_id, table, f"neurohealth/{name}_{step:08}.json")
-    figure = _picture(report)
-    if figure is not None:
-        logger.experiment.log_figure(logger.run_id, figure, f"neurohealth/layers_{step:08}.png")
+    for name, figure in (("layers", _picture(report)), ("distributions", _histograms(report))):
+        if figure is not None:
+            logger.experiment.log_figure(logger.run_id, figure, f"neurohealth/{name}_{step:08}.png")
 
 
 def comet(logger: Any, report: Report, step: int, draw: bool) -> None:
@@ -121,5 +129,13 @@ def distributions(report: Report) -> dict[str, torch.Tensor]:
 def _picture(report: Report) -> Figure | None:
     try:
         return heatmap(windows(report))
+    except ImportError:
+        return None
+
+
+def _histograms(report: Report) -> Figure | None:
+    found = distributions(report)
+    try:
+        return histograms(found, BINS) if found else None
     except ImportError:
         return None

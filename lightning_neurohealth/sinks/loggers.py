@@ -20,8 +20,8 @@ class Loggers(Sink):
 
     ``NeuronHealth(log="layers")`` adds ``neurohealth/<layer>/<measure>``, the mean over neurons. TensorBoard, W&B,
     MLflow and Comet also get tables and, if matplotlib is installed, a picture of layers and windows: in the first ten
-    windows, each tenth, and the last. TensorBoard has its table in all windows; it and Comet get distributions of
-    ``on_rate`` and ``gradient_flow`` over neurons.
+    windows, each tenth, and the last. TensorBoard has its table in all windows; it, W&B and Comet get distributions of
+    ``on_rate`` and ``gradient_flow`` over neurons, which MLflow gets as another picture.
     """
 
     def open(self, place: Place) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from lightning_neurohealth.history import History
 from lightning_neurohealth.report import Report, Severity
@@ -67,6 +69,33 @@ def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
     every = math.ceil(len(reports) / TICKS) or 1
     axes.set_xticks(range(0, len(reports), every), [str(report.step) for report in reports[::every]], fontsize=FONT)
     axes.set_xlabel("step", fontsize=FONT)
+    return figure
+
+
+def histograms(distributions: Mapping[str, Tensor], bins: int) -> Figure:
+    """How often each number occurs, a panel a measure; what spans orders of magnitude over its logarithm.
+
+    Args:
+        distributions: Measure to finite numbers, one a neuron.
+        bins: Bars of a panel.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 0.4 + 1.7 * len(distributions)), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (measure, values) in zip(
+        figure.subplots(len(distributions), squeeze=False)[:, 0], distributions.items(), strict=True
+    ):
+        positive = values[values > 0]
+        low, high = (float(positive.min()), float(positive.max())) if positive.numel() else (1.0, 1.0)
+        spans = not measure.endswith("_rate") and high > 100 * low
+        shown = positive.log10() if spans else values
+        axes.hist(shown.tolist(), bins, range=(0, 1) if measure.endswith("_rate") else None, color="tab:blue")
+        none = f", {values.numel() - shown.numel():,} are 0" if spans and shown.numel() < values.numel() else ""
+        axes.set_title(f"{measure}: {values.numel():,} neurons{none}", fontsize=FONT, loc="left")
+        axes.set_xlabel(f"log10 of {measure}" if spans else measure, fontsize=FONT)
+        axes.tick_params(labelsize=FONT)
     return figure
 
 

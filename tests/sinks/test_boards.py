@@ -59,6 +59,9 @@ def test_wandb(tmp_path, monkeypatch):
     assert logger.experiment.summary["neurohealth/score"] == pytest.approx(2 / 3)
     assert logger.experiment.summary["neurohealth/dead_neurons"] == 0.75
     assert logger.experiment.summary["trainer/global_step"] == 79
+    spread = logger.experiment.summary["neurohealth/on_rate"]
+    assert (spread["_type"], sum(spread["values"]), len(spread["values"])) == ("histogram", 8, 64)
+    assert (spread["bins"][0], spread["bins"][-1]) == (0, 1)
     logger.experiment.finish()
     (_, found) = sorted(tmp_path.glob("wandb/offline-run-*/files/media/table/neurohealth/findings_*"), key=order)
     table = json.loads(found.read_text(encoding="utf-8"))
@@ -87,13 +90,14 @@ def test_mlflow(tmp_path):
     kept = {artifact.path for artifact in client.list_artifacts(logger.run_id, "neurohealth")}
     assert kept == {
         f"neurohealth/{name}_{step}.{end}"
-        for name, end in (("findings", "json"), ("numbers", "json"), ("layers", "png"))
+        for name, end in (("findings", "json"), ("numbers", "json"), ("layers", "png"), ("distributions", "png"))
         for step in ("00000039", "00000079")
     }
     frame = client.load_table(logger.experiment_id, "neurohealth/findings_00000079.json", run_ids=[logger.run_id])
     is_findings(list(frame), frame.astype(str).values.tolist())  # pandas takes the step for a number
-    (picture,) = tmp_path.glob("artifacts/**/layers_00000079.png")
-    is_picture(picture.read_bytes())
+    for name in ("layers", "distributions"):
+        (picture,) = tmp_path.glob(f"artifacts/**/{name}_00000079.png")
+        is_picture(picture.read_bytes())
 
     # it takes no more than 1,000 numbers at a time, and few characters
     sink = Loggers()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_neurohealth.sinks import pictures
-from lightning_neurohealth.sinks.pictures import heatmap, windows
+from lightning_neurohealth.sinks.pictures import heatmap, histograms, windows
 from tests.sinks.conftest import make_finding, make_report
 
 
@@ -116,3 +116,18 @@ def test_matplotlib_is_not_needed_until_it_draws(monkeypatch):
     exec(Path(pictures.__file__).read_text(), copy)
     with pytest.raises(ImportError):
         copy["heatmap"]([make_report()])  # type: ignore[operator]
+
+
+def test_histograms_have_a_bar_for_each_number_and_a_panel_for_each_measure():
+    rates, flow = torch.tensor([0.0, 0.0, 0.5, 1.0]), torch.tensor([0.0, 1e-6, 1e-3, 1.0])
+    figure = histograms({"on_rate": rates, "gradient_flow": flow}, bins=10)
+    first, second = figure.axes
+    assert [bar.get_height() for bar in first.patches] == [2, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert (first.get_xlabel(), second.get_xlabel()) == ("on_rate", "log10 of gradient_flow")
+    assert second.get_title(loc="left") == "gradient_flow: 4 neurons, 1 are 0"
+    assert sum(bar.get_height() for bar in second.patches) == 3
+
+
+def test_histograms_of_alike_numbers():
+    (axes,) = histograms({"gradient_flow": torch.zeros(5)}, bins=4).axes
+    assert sum(bar.get_height() for bar in axes.patches) == 5

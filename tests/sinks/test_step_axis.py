@@ -132,3 +132,19 @@ def test_a_resumed_run(tmp_path, accumulate):
     _, after = fit(accumulate_grad_batches=accumulate, ckpt=file)
     assert after["neurohealth/score"] == after["loss_epoch"]
     assert before["neurohealth/score"][-1] < after["neurohealth/score"][0]
+
+
+class LogsStep(Net):
+    """A metric of this name is where Lightning puts the others: users log the epoch like that."""
+
+    def on_train_epoch_end(self):
+        self.log("step", float(self.current_epoch))
+
+
+@pytest.mark.parametrize("window", ["epoch", 5])
+def test_a_metric_called_step_does_not_move_ours(window):
+    _, plain = fit(window=window)
+    trainer, steps = fit(LogsStep(), window=window)
+    assert steps["loss_epoch"] == [0, 1, 2]
+    assert steps["neurohealth/score"] == plain["neurohealth/score"]
+    assert float(trainer.callback_metrics["step"]) == 2
