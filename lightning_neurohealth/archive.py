@@ -199,7 +199,12 @@ def _report(
         findings=findings,
         recovered=[_finding(facts) for facts in window["recovered"]],
         coverage=Coverage(
-            tuple(seen["watched"]), seen["missed"], float(seen["parameters"]), frozenset(seen.get("unfed", ()))
+            tuple(seen["watched"]),
+            seen["missed"],
+            float(seen["parameters"]),
+            frozenset(seen.get("unfed", ())),
+            seen.get("shares", {}),
+            seen.get("elsewhere", {}),
         ),
         not_judged=window["not_judged"],
         breakdown=Breakdown.from_dict(window["breakdown"]) if "breakdown" in window else None,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +11,8 @@ from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.layers import COLLECTIONS, ROOT, Layer, is_owner
-from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.holdings import MATRICES, module_of
+from lightning_neurohealth.layers import COLLECTIONS, ROOT, is_owner
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class Coverage:
         watched: Layers, in the order of execution.
         missed: Names of modules and measures that could not be seen, each with the reason.
         parameters: Share of the model's parameters that belong to watched layers.
+        shares: The share of each kind of parameters, watched or not and why, which add up to 1.
+        elsewhere: Names of modules with parameters of no watched layer, such as norms, each with the reason.
         unfed: Those among ``missed`` that are measures of which nothing came, such as a loss that is not logged.
     """
 
@@ -31,6 +32,8 @@ class Coverage:
     missed: Mapping[str, str] = field(default_factory=dict)
     parameters: float = 0.0
     unfed: frozenset[str] = frozenset()
+    shares: Mapping[str, float] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unwatched(self) -> dict[str, str]:
@@ -55,27 +58,10 @@ def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
             if own and name and name not in called and not (holder or isinstance(module, torch.jit.ScriptModule)):
                 silent[name] = "never called"
         elif not is_owner(module):
-            silent[name or ROOT] = f"{type(module).__name__}: the neurons of {', '.join(matrices)} are not watched"
+            silent[name or ROOT] = f"{type(module).__name__}: the neurons of {', '.join(matrices)} {MATRICES}"
         elif name not in called:
             silent[name or ROOT] = "never called"
     return silent
-
-
-def module_of(path: str) -> str:
-    """The module that a parametrization of its weight belongs to; any other path as it is."""
-    return re.sub(r"(^|\.)parametrizations(\.|$).*", "", path)
-
-
-def watched_share(layers: Iterable[Layer], parameters: Parameters) -> float:
-    """Share of all parameters that belong to the owners of watched layers, or that those share with another module."""
-    layers = list(layers)
-    owners, weights = {layer.owner for layer in layers}, {layer.weight for layer in layers}
-    watched = sum(
-        float(size)
-        for name, size in zip(parameters.names, parameters.sizes, strict=True)
-        if module_of(name.rpartition(".")[0]) in owners or name in weights
-    )
-    return watched / (float(parameters.sizes.sum()) or 1.0)
 
 
 def check_watchable(model: nn.Module, finder: LayerFinder) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lightning_neurohealth.coverage import Coverage, silent_modules, watched_share
+from lightning_neurohealth.coverage import Coverage, silent_modules
 from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.holdings import FROZEN, WATCHED, standing
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters
 
@@ -56,4 +57,6 @@ def coverage_of(
     watched = [layer for layer in layers if layer.name not in found_out]
     missed = {**silent_everywhere(notes, layers), **unseen(notes), **found_out, **unfed}
     names = tuple(layer.name for layer in watched)
-    return Coverage(names, missed, watched_share(watched, parameters), frozenset(unfed))
+    shares, elsewhere = standing(watched, parameters, missed)
+    held = shares.get(WATCHED, 0.0) + shares.get(FROZEN, 0.0)
+    return Coverage(names, missed, held, frozenset(unfed), shares, elsewhere)

@@ -222,6 +222,8 @@ class Report(Mapping[str, LayerReport]):
                 "missed": dict(self.coverage.missed),
                 "unfed": sorted(self.coverage.unfed),
                 "parameters": self.coverage.parameters,
+                "shares": dict(self.coverage.shares),
+                "elsewhere": dict(self.coverage.elsewhere),
             },
             "not_judged": dict(self.not_judged),
             **({} if self.breakdown is None else {"breakdown": self.breakdown.to_dict()}),

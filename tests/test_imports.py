@@ -26,6 +26,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "layers nn samples",
         "weights roster calls owners gates patience",
         "finder parameters life",
+        "holdings",
         "layer_weights",
         "taps coverage answers",
         "parameter_taps notes",
