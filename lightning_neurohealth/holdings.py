@@ -40,7 +40,7 @@ def standing(
     modules = {clean_name(name): module for name, module in parameters.model.named_modules()}
     sizes = parameters.sizes
     total = float(sizes.sum()) or 1.0
-    shares: dict[str, float] = {WATCHED: 0.0, FROZEN: 0.0}
+    counts: dict[str, float] = {WATCHED: 0.0, FROZEN: 0.0}
     elsewhere: dict[str, str] = {}
     for name, tensor, size in zip(parameters.names, parameters.tensors, sizes.tolist(), strict=True):
         path = module_of(name.rpartition(".")[0])
@@ -51,10 +51,10 @@ def standing(
             kind = _kind(modules.get(path), tensor.dim())
             elsewhere.setdefault(path or ROOT, why or kind)
             reason = kind if why is None or why.endswith(MATRICES) else why
-        shares[reason] = shares.get(reason, 0.0) + size / total
-    first = {WATCHED: shares.pop(WATCHED), FROZEN: shares.pop(FROZEN)}
-    rest = sorted(shares.items(), key=lambda item: -item[1])
-    return {reason: share for reason, share in [*first.items(), *rest] if share}, elsewhere
+        counts[reason] = counts.get(reason, 0.0) + size
+    first = {WATCHED: counts.pop(WATCHED), FROZEN: counts.pop(FROZEN)}
+    rest = sorted(counts.items(), key=lambda item: -item[1])
+    return {reason: count / total for reason, count in [*first.items(), *rest] if count}, elsewhere
 
 
 def module_of(path: str) -> str:

@@ -150,6 +150,8 @@ def test_to_dict_survives_json() -> None:
         "missed": {"fc9": "never called"},
         "unfed": [],
         "parameters": 0.5,
+        "shares": {},
+        "elsewhere": {},
     }
     assert facts["not_judged"] == {"dormant_neurons": "needs dormancy"}
     assert len(facts["recovered"]) == 1
