@@ -104,8 +104,9 @@ class Ledger(Shelf):
         found = self._fusion.partials(first.joint, rows, self.step)
         for members, partials in zip(self._members(slots), found, strict=True):
             self._pending.append(Share(slots, members, partials))
-        for statistic in first.single:  # such slots are not put together
-            self._pending.append(Share(slots, first.alone[statistic], statistic.partials(rows, self.step)))
+        for slot, own in zip(slots, rows.apart(), strict=True) if first.single else ():
+            for statistic in slot.single:
+                self._pending.append(Share((slot,), slot.alone[statistic], statistic.partials(own, self.step)))
 
     def _members(self, slots: tuple[Slot, ...]) -> list[Members]:
         if len(slots) == 1:

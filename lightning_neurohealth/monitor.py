@@ -27,6 +27,7 @@ from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
 from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
+from lightning_neurohealth.garbage import no_collection
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.patterns import Patterns
@@ -45,8 +46,11 @@ from lightning_neurohealth.window import Window
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
-FRESH = {Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE}
-"""Signals that are computed, so that nobody else has their memory."""
+STILL = {
+    *(Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE),
+    *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
+}
+"""Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
 OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
 HALVES = (torch.float16, torch.bfloat16)
 SOON = 1 << 16
@@ -309,7 +313,7 @@ class Monitor:
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         if part is not None:
             self.ledger.take(subject, signal, x, part)
-        elif signal in FRESH:
+        elif signal in STILL and x.numel() <= SOON:
             self.ledger.take_soon(subject, signal, x)
         elif flows and x.numel() <= SOON:
             self.ledger.take_soon(subject, signal, upright(x) if _may_share_memory(x, whole) else x)
@@ -378,7 +382,7 @@ class Monitor:
         """
         if not self._measured:
             return None
-        with self.budget.closing(self.window_steps):
+        with self.budget.closing(self.window_steps), no_collection():
             return self._close(epoch, step, learning_rate, last, alone)
 
     def _close(self, epoch: int, step: int | None, learning_rate: float, last: bool, alone: bool) -> Report:

@@ -48,6 +48,7 @@ class Shelf:
         self._strangers: dict[Identity, Layer] = {}
         self._restored: list[Facts] = []
         self._said: Any = None
+        self._models: dict[Any, Statistic] = {}
 
     def open(self, subject: Subject, kind: str) -> Book:
         """The statistics of ``subject``, made when it is first seen."""
@@ -178,10 +179,18 @@ class Shelf:
 
     def _new_book(self, subject: Subject, kind: str) -> Book:
         return {
-            signal: [statistic(subject).to(subject.device) for statistic in statistics if statistic.applies(subject)]
+            signal: [self._new(statistic, subject) for statistic in statistics if statistic.applies(subject)]
             for signal, statistics in self.wanted.items()
             if signal.subject == kind
         }
+
+    def _new(self, kind: type[Statistic], subject: Subject) -> Statistic:
+        if not isinstance(subject, Layer):
+            return kind(subject).to(subject.device)
+        alike = (kind, subject.neurons, subject.function, subject.device)
+        if alike not in self._models:
+            self._models[alike] = kind(subject).to(subject.device)
+        return self._models[alike].blank()
 
     def _take_over(self, old: Book, new: Book) -> None:
         for signal, statistics in old.items():

@@ -69,8 +69,10 @@ class Tally:
             states = [state for place in places for state in _states(place)]
             parts = flat.split([state.numel() for state in states])
             torch._foreach_copy_(states, [part.view(state.shape) for part, state in zip(parts, states, strict=True)])
-        for place, rows in self._rows.items():
-            torch._foreach_add_(_states(place), rows)
+        counts = [(state, rows) for place, rows in self._rows.items() for state in _states(place)]
+        if counts:
+            states, numbers = zip(*counts, strict=True)
+            torch._foreach_add_(states, numbers)
         self._flat, self._rows, self._fades = {}, {}, 0
 
     def _fade_states(self, statistics: Iterable[Statistic]) -> None:

@@ -20,7 +20,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
         "hosts",
-        "signals ranks breakdown budget derivatives discovery findings folding frozen hooks patterns origins progress "
+        "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns origins progress "
         "compiled",
         "activations window sharding",
         "layers nn samples",

@@ -97,6 +97,12 @@ class Rows:
         """One number a layer, a scalar where there is but one."""
         return x if self.layers > 1 else x.squeeze(0)
 
+    def apart(self) -> list[Rows]:
+        """The rows of each layer."""
+        if self.layers == 1:
+            return [self]
+        return [Rows(x, self.nonnegative) for x in self.x.chunk(self.layers, 1)]
+
     def total(self, write: Write, key: object = None) -> Tensor:
         """Σ of what ``write`` puts in; computed once for each ``key`` that is given."""
         found = self._sums.get(key)

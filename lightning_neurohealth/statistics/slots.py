@@ -67,7 +67,7 @@ class Slot:
         self.joint = [s for s in self.statistics if may and type(s).fusable]
         self.single = [s for s in self.statistics if not (may and type(s).fusable)]
         self.alone = {statistic: Members([statistic]) for statistic in self.statistics}
-        self.key = (self.signal, *((type(s), s.constants) for s in self.joint))
+        self.key = (self.signal, len(self.single), *((type(s), s.constants) for s in self.joint))
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ class Waiting:
         together: dict[Any, list[tuple[Slot, Tensor]]] = {}
         batches: Counter[Slot] = Counter()
         for slot, x, nonnegative in rows:
-            if x.numel() > SMALL or slot.single:
+            if x.numel() > SMALL:
                 yield (slot,), Rows(x, nonnegative)
             else:
                 batches[slot] += 1  # those of one layer are added one after another
