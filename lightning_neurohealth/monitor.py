@@ -23,11 +23,11 @@ from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.folding import thin, upright
+from lightning_neurohealth.garbage import no_collection
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.ledger import Book, Ledger
 from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
-from lightning_neurohealth.garbage import no_collection
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.patterns import Patterns

@@ -27,7 +27,7 @@ class Shelf:
         books: By subject, as this rank has seen it.
         others: Those that are not of layers.
         agreed: The subjects in the order in which all ranks pack them.
-        notes: What each rank had to say beside its layers when they last agreed.
+        notes: What each rank had to say beside its layers when they last agreed; once, where all said the same.
         first: States after the first measured step, by statistic.
     """
 
@@ -122,7 +122,7 @@ class Shelf:
             self.notes, layers = [note], list(own.values())
         else:
             mine = (self._facts(), note)
-            said = [mine] if alone else ranks.gather_objects(mine)
+            said = [mine] if alone or ranks.all_alike(mine) else ranks.gather_objects(mine)
             self._said = mine
             self.notes = [of_rank[1] for of_rank in said]
             found = settle([of_rank[0] for of_rank in said] + [self._restored] * bool(self._restored))

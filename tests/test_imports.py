@@ -20,8 +20,8 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
         "hosts",
-        "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns origins progress "
-        "compiled",
+        "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns origins "
+        "progress compiled",
         "activations window sharding",
         "layers nn samples",
         "weights roster calls owners gates patience",
