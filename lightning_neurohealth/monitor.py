@@ -87,15 +87,16 @@ class Monitor:
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
         max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for all
-            of what half a megabyte holds, and of a larger tensor as many, never fewer than 128; ``None`` for all.
+            of up to 65,536 numbers, and of a larger tensor half as many numbers, 32 rows at least; ``None`` for all.
             Counts are exact for the rows that were measured.
         fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
             ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
-        reports: Every report so far. The first and the last 101 hold each neuron's numbers, those between, in single
-            precision, the mean of each measure over a layer's neurons, and over the points of a series.
+        reports: Every report so far. The first and the last 101 hold each neuron's numbers, or as many as half a
+            gigabyte holds; those between, in single precision, the mean of each measure over a layer's neurons, and
+            over the points of a series.
 
     Raises:
         ValueError: A setting is out of range, a pattern matches no module, or nothing of the model can be watched.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,6 +14,11 @@ from lightning_neurohealth.thin_layers import Measures, Schema, Table, ThinLayer
 RECENT = 100
 """Windows before the present one that keep each neuron's numbers; rules look back on 50, pictures show 100."""
 
+ROOM = 1 << 29
+"""Bytes that whole reports take at most, the first one beside it: of a model of millions of neurons fewer are kept."""
+LAST = 3
+"""Windows that are kept whole, whatever they take."""
+
 
 class Thinner:
     """Thins the reports of a run as new ones come; names that do not change are kept once."""
@@ -20,11 +26,16 @@ class Thinner:
     def __init__(self) -> None:
         self._schemas: dict[tuple[tuple[str, Measures], ...], Schema] = {}
         self._layers: dict[tuple[object, ...], dict[str, LayerReport]] = {}
+        self._oldest = 1  # which is still whole
+        self._sizes: deque[int] = deque()  # bytes, of it and of those that came after it
 
     def thin(self, reports: Sequence[Report]) -> None:
-        """Thin the report that is no longer recent; the first one is kept whole."""
-        if len(reports) > RECENT + 2:
-            self.reduce(reports[-RECENT - 2])
+        """Thin what is no longer recent, or has no room; the first report and the last ones are kept whole."""
+        self._sizes += [_size(report) for report in reports[self._oldest + len(self._sizes) :]]
+        while len(self._sizes) > RECENT + 1 or (len(self._sizes) > LAST and sum(self._sizes) > ROOM):
+            self.reduce(reports[self._oldest])
+            self._oldest += 1
+            self._sizes.popleft()
 
     def reduce(self, report: Report) -> None:
         """Leave of each measure the mean: of a layer's over its neurons, of the run's over its points."""
@@ -52,3 +63,7 @@ class Thinner:
 
 def _means(measures: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(values.double().mean()) for name, values in measures.items() if values.numel()}
+
+
+def _size(report: Report) -> int:
+    return sum(values.nbytes for layer in report.layers.values() for values in layer.measures.values())

@@ -141,3 +141,13 @@ def test_a_short_run_is_left_alone() -> None:
     monitor, fresh = run(hidden=4, windows=5)
     Thinner().thin(monitor.reports)
     assert [memory(r) for r in monitor.reports] == [memory(r) for r in fresh]
+
+
+def test_a_model_of_many_neurons_keeps_fewer_windows_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = sum(values.nbytes for layer in run(8, 2)[1][1].values() for values in layer.values())
+    monkeypatch.setattr("lightning_neurohealth.thinning.ROOM", 5 * one)
+    reports = run(8, 12)[0].reports
+    assert [report["fc1"]["on_rate"].numel() for report in reports] == [8] + 6 * [1] + 5 * [8]
+    monkeypatch.setattr("lightning_neurohealth.thinning.ROOM", 0)
+    reports = run(8, 12)[0].reports
+    assert [report["fc1"]["on_rate"].numel() for report in reports] == [8] + 8 * [1] + 3 * [8]
