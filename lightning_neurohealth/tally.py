@@ -47,12 +47,12 @@ class Tally:
         if any(group not in self._flat or self._flat[group][0] != places for group, (places, _) in groups.items()):
             self.settle(statistics())
         for group, (places, parts) in groups.items():
-            partials = _behind_one_another(parts)
+            new = _behind_one_another(parts)
             if group not in self._flat:
                 states = [state.reshape(-1) for place in places for state in _states(place)]
                 self._flat[group] = places, _behind_one_another(states)
             flat = self._flat[group][1]
-            MERGE[group[0]](flat, partials, out=flat)
+            MERGE[group[0]](flat, new, out=flat)
 
     def fade(self) -> None:
         """Exponential averages fade by one step."""
@@ -71,8 +71,7 @@ class Tally:
             torch._foreach_copy_(states, [part.view(state.shape) for part, state in zip(parts, states, strict=True)])
         counts = [(state, rows) for place, rows in self._rows.items() for state in _states(place)]
         if counts:
-            states, numbers = zip(*counts, strict=True)
-            torch._foreach_add_(states, numbers)
+            torch._foreach_add_([state for state, _ in counts], [rows for _, rows in counts])
         self._flat, self._rows, self._fades = {}, {}, 0
 
     def _fade_states(self, statistics: Iterable[Statistic]) -> None:

@@ -30,7 +30,7 @@ WAITING = {
 """What needs the numbers of a tensor before it can go on."""
 
 
-class Waited(AssertionError):
+class WaitedError(AssertionError):
     """Something of ours did."""
 
 
@@ -40,12 +40,12 @@ class NoWaiting(TorchDispatchMode):
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         chosen = args[1] if func in (aten.index.Tensor, aten.index_put_.default) else ()
         if func in WAITING or any(isinstance(t, Tensor) and t.dtype == torch.bool for t in chosen):
-            raise Waited(func)
+            raise WaitedError(func)
         return func(*args, **(kwargs or {}))
 
 
 def _waits(x: Tensor) -> None:
-    raise Waited
+    raise WaitedError
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def test_no_step_waits(measures: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_test_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     with as_on_an_accelerator(monkeypatch):
         for waits in (lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x[x > 0], lambda x: x.tolist()):
-            with pytest.raises(Waited):
+            with pytest.raises(WaitedError):
                 waits(torch.ones(3))
 
 

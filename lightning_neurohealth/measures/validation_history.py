@@ -24,10 +24,10 @@ class History(Series):
         self.length, self.stride = self.place
         super().merge(partials)
 
-    def advance(self) -> None:
-        """The evaluation is over."""
+    def advance(self, steps: int = 1) -> None:
+        """So many evaluations are over."""
         self.length, self.stride = self.place
-        super().advance()
+        super().advance(steps)
         self.place = (self.length, self.stride)
 
 
