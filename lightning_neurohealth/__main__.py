@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(what: Any) -> None:
-    from lightning_neurohealth.sinks.console import rendered
+    from lightning_neurohealth.terminal import rendered
 
     print(rendered(what))
 

@@ -20,16 +20,17 @@ from torch import Tensor
 from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
-from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life
-from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.packing import replace_file
-from lightning_neurohealth.window import Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+    from lightning_neurohealth.layers import Layer
+    from lightning_neurohealth.measuring import Numbers
+    from lightning_neurohealth.window import Window
 
 __all__ = ["Coverage", "Finding", "LayerReport", "Report", "Severity"]
 

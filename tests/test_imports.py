@@ -21,7 +21,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     for rooms in (
         "hosts",
         "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns origins "
-        "progress compiled",
+        "progress compiled terminal",
         "activations window sharding",
         "layers nn samples",
         "weights roster calls owners gates patience",
@@ -63,13 +63,13 @@ ONLY: dict[str, set[str]] = {
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "catalogue": {"signals", "statistics", "measures", "rules"},
     "table": {"findings", "report"},
-    "sinks": {"findings", "measures", "packing", "report", "history", "table"},
+    "sinks": {"findings", "measures", "packing", "report", "history", "table", "terminal"},
     "nn": {"activations"},
     "callback": {
         *("hosts", "findings", "report", "rules", "settings", "sinks", "monitor", "interventions", "evaluator"),
     },
     "demo": {"findings", "report", "rules", "sinks", "callback"},
-    "__main__": {"catalogue", "comparison", "findings", "report", "sinks", "callback", "demo"},
+    "__main__": {"catalogue", "comparison", "findings", "report", "terminal", "callback", "demo"},
     "__init__": {"findings", "report", "monitor", "interventions", "callback"},
 }
 

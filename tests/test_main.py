@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import lightning_neurohealth
 from lightning_neurohealth import Report
 from lightning_neurohealth.__main__ import main
 from tests.sinks.conftest import make_finding, make_report
@@ -108,3 +109,37 @@ def test_runs_as_a_module_and_a_reader_that_has_seen_enough_is_no_error(runs: Pa
     command = f"{sys.executable} -m lightning_neurohealth report {runs / 'sick'} | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def loaded(*arguments: str | Path) -> set[str]:
+    """Modules that a command has imported."""
+    script = """
+import sys
+from lightning_neurohealth.__main__ import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(*sys.modules, file=sys.stderr)
+"""
+    run = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_help_waits_for_no_large_package() -> None:
+    assert not loaded("--help") & {"torch", "lightning", "torchmetrics", "rich", "numpy"}
+
+
+def test_what_reads_reports_waits_for_no_trainer(runs: Path) -> None:
+    for arguments in (["report", runs / "sick"], ["diff", runs / "sick", runs / "healthy"]):
+        assert not loaded(*arguments) & {"lightning", "torchmetrics", "transformers", "scipy", "matplotlib"}
+
+
+def test_every_public_name_is_there() -> None:
+    for name in lightning_neurohealth.__all__:
+        assert getattr(lightning_neurohealth, name).__name__ == name
+    assert set(lightning_neurohealth.__all__) <= set(dir(lightning_neurohealth))
+    with pytest.raises(AttributeError, match="module 'lightning_neurohealth' has no attribute 'NeuronHealt'"):
+        lightning_neurohealth.NeuronHealt  # noqa: B018

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import Literal
 
-import rich.console
 from rich.text import Text
 
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.base import Place, Sink
+from lightning_neurohealth.terminal import rendered
 
 
 class Console(Sink):
@@ -42,19 +40,6 @@ class Console(Sink):
         if report is not None and self._table_owed:  # nobody knew that this window was the last one
             self.place.echo(rendered(report))
         self._table_owed = False
-
-
-def rendered(renderable: rich.console.RenderableType) -> str:
-    """What stdout can show of it, as it is now: its width, its colours, its encoding."""
-    console = rich.console.Console(
-        file=sys.stdout,
-        width=shutil.get_terminal_size((100, 24)).columns,
-        color_system=None if rich.console.detect_legacy_windows() else "auto",
-        force_jupyter=False,
-    )
-    with console.capture() as capture:
-        console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _line(report: Report) -> str:

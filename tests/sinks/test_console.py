@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.sinks import Console, Place
-from lightning_neurohealth.sinks.console import rendered
+from lightning_neurohealth.terminal import rendered
 from tests.sinks.conftest import make_finding, make_report
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
