@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_neurohealth.interventions.constants import constants, fold, not_foldable
 from lightning_neurohealth.interventions.cutting import CannotCutError, checked_masks, cut, zero_outgoing
 from lightning_neurohealth.interventions.masks import Masks
 from lightning_neurohealth.interventions.sample import call, sample_for
@@ -35,6 +36,7 @@ class Compaction:
         flops, flops_before: Floating-point operations of products and convolutions in one forward of the sample.
         change: Largest difference between the outputs of the copy and of the model for the sample; what the loss of
             these neurons does.
+        folded: Module to how many of its inputs always gave the same number, not 0, which its bias holds now.
     """
 
     model: nn.Module = field(repr=False)
@@ -45,11 +47,13 @@ class Compaction:
     flops: int
     flops_before: int
     change: float
+    folded: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [
             f"{sum(self.removed.values())} neurons of {len(self.removed)} layers taken out; outputs change by up to "
             f"{self.change:.2g}",
+            *([f"  {sum(self.folded.values())} constants went into biases"] if self.folded else []),
             f"  parameters {_saved(self.parameters_before, self.parameters)}",
             f"  FLOPs      {_saved(self.flops_before, self.flops)}",
         ]
@@ -64,7 +68,9 @@ def compact(
     What stands or falls with a neuron goes too: the other side of a gate, a depthwise convolution before or behind it.
 
     It computes what the model computes when nobody reads those neurons, in evaluation mode to 1e-5; this is checked on
-    the sample. The model itself is not changed.
+    the sample. Of one that always gives the same number, as a stuck sigmoid or a dead neuron behind a batch norm does,
+    the biases of its readers take over that number, if the sample has at least 8 rows to tell. The model itself is not
+    changed.
 
     Args:
         model: Masks of ``torch.nn.utils.prune`` are made permanent in the copy.
@@ -74,7 +80,8 @@ def compact(
         skip: Leave out layers that cannot be cut.
 
     Raises:
-        CannotCutError: A layer takes part in a residual sum, has tied weights, or the like.
+        CannotCutError: A layer takes part in a residual sum, has tied weights, or the like, or its neurons are constant
+            at other than 0 and a convolution that pads with zeros reads them.
         TypeError, ValueError: A mask does not fit the model.
     """
     sample = sample_for(model, sample)
@@ -84,6 +91,14 @@ def compact(
         _make_permanent(smaller)
         wiring = wired(smaller, lambda: call(smaller, sample))
         found, refused = checked_masks(wiring, masks if isinstance(masks, Masks) else Masks(masks), skip)
+        readers = [reader for owner in found for reader in wiring[owner].readers]
+        always = constants(smaller, readers, lambda: call(smaller, sample))
+        if uneven := not_foldable(wiring, found, always):
+            if not skip:
+                raise CannotCutError(uneven)
+            refused |= uneven
+            found = {owner: mask for owner, mask in found.items() if owner not in uneven}
+        folded = fold(wiring, found, always)
         for owner, mask in found.items():
             zero_outgoing(smaller, wiring[owner], mask)
         unread = call(smaller, sample)
@@ -107,6 +122,7 @@ def compact(
         flops,
         flops_before,
         _difference(before, after),
+        folded,
     )
 
 
