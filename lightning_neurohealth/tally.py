@@ -12,7 +12,7 @@ from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
 from lightning_neurohealth.statistics.slots import Members
 
 Place = tuple[Members, str]
-Group = tuple[Kind, "float | None"]
+Group = tuple[Kind, "float | None", torch.device]
 MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
 
 
@@ -41,7 +41,7 @@ class Tally:
                         self._rows[members, name] = self._rows.get((members, name), 0) + partial
                         continue
                     partial = torch.full_like(one.rows, partial).expand(len(members.statistics))
-                places, parts = groups.setdefault((one.kinds[name], decay), ([], []))
+                places, parts = groups.setdefault((one.kinds[name], decay, partial.device), ([], []))
                 places.append((members, name))
                 parts.append(partial if partial.dim() == 1 else partial.reshape(-1))
         if any(group not in self._flat or self._flat[group][0] != places for group, (places, _) in groups.items()):
@@ -57,7 +57,7 @@ class Tally:
     def fade(self) -> None:
         """Exponential averages fade by one step."""
         self._fades += 1
-        for (_, decay), (_, flat) in self._flat.items():
+        for (_, decay, _), (_, flat) in self._flat.items():
             if decay is not None:
                 flat.mul_(decay)
 
