@@ -15,6 +15,10 @@ ELEMENTS = (1 << 15) - 1
 LEAST_ROWS = 32
 """Rows of a wide layer that are measured all the same: some thirty measured steps then give the thousand rows that a
 dead neuron is judged by."""
+PRODUCTS = 1 << 17
+"""What is taken of a signal that has to be computed for it, and of which only whole samples tell."""
+LEAST_SAMPLES = 4
+"""Samples of it, however large they are."""
 LINE = 16
 """Neighbours in memory that are taken together: a processor fetches that many float32 at once anyway."""
 
@@ -58,6 +62,18 @@ def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
         return x[phase % step :: step, :, place : place + 1]
     lines = x.unflatten(2, (-1, line))[:, :, phase % step :: step]
     return lines.movedim(1, 3).reshape(-1, neurons, 1)
+
+
+def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:
+    """Every s-th whole sample of what is large; where the neurons lie last, a sample is a row: ``[rows, neurons]``."""
+    if axis in (-1, x.dim() - 1):
+        x = x.reshape(-1, x.shape[-1])
+    samples = x.shape[0]
+    most = max(LEAST_SAMPLES, PRODUCTS * samples // max(x.numel(), 1))
+    if samples <= most or axis in (0, -x.dim()):
+        return x
+    step = _step(samples, most)
+    return x[phase % step :: step]
 
 
 @lru_cache(maxsize=4096)

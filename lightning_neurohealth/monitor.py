@@ -204,7 +204,9 @@ class Monitor:
             if self._measuring:
                 self._guarded(look_again, self)
             self._overflow = False
-            self.parameter_taps.begin_step(self._measuring)
+            phase = None if self.settings.max_rows is None else self.steps // self.budget.every
+            self.taps.phase = phase
+            self.parameter_taps.begin_step(self._measuring, phase)
         self.ledger.step = self.steps
 
     def begin_batch(self, batch: Any = None) -> None:
@@ -309,7 +311,7 @@ class Monitor:
         flows, whole = signal in FLOWS, x
         if flows and self.settings.max_rows is not None:
             most = None if self.settings.max_rows == "auto" else self.settings.max_rows
-            x = thin(x, most, self.steps // self.budget.every)
+            x = thin(x, most, self.taps.phase or 0)
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         if part is not None:

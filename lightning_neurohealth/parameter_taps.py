@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.folding import thin
 from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
@@ -40,15 +41,20 @@ class ParameterTaps:
         self._just_seen: Tensor | None = None
         self._weights_before: dict[Layer, tuple[Tensor, Part | None]] = {}
         self._versions: list[int] = []
+        self._phase: int | None = None
         if Signal.PARAMETER_CHANGE in wanted:
             parameters.changes()
 
-    def begin_step(self, measuring: bool) -> None:
-        """A training step begins: what the last one has changed is known by now."""
+    def begin_step(self, measuring: bool, phase: int | None = None) -> None:
+        """A training step begins: what the last one has changed is known by now.
+
+        ``phase`` says which elements of large weights are looked at, ``None`` for all.
+        """
         self.after_update()
         just_seen, self._just_seen = self._just_seen, None
         if measuring:
             self._norms.clear()
+            self._phase = None if self.parameters.pieces.any else phase
             if Signal.UPDATE in self.wanted:
                 # what the last step has left is what this one begins with
                 self._before = self.parameters.samples.now() if just_seen is None else just_seen
@@ -76,9 +82,10 @@ class ParameterTaps:
                 continue
             gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
             if Signal.WEIGHT_GRADIENT in self.wanted:
-                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, gradient, self.weights.part(weight, axis))
+                some = self._some(gradient)
+                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, some, self.weights.part(weight, axis))
             if Signal.NEURON_GRADIENT in self.wanted:
-                norms = gradient.double().norm(dim=2)
+                norms = torch.linalg.vector_norm(gradient, dim=2, dtype=_at_least_single(gradient.dtype)).double()
                 bias = self.weights.bias(layer)
                 # a bias counts once where several ranks have a piece of a neuron's weights
                 if bias is not None and bias.grad is not None and (is_split(bias) or leads(weight)):
@@ -136,7 +143,7 @@ class ParameterTaps:
             now = self.weights.by_neuron()
             for layer, (weight, part) in weights.items():
                 if layer in now:
-                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, now[layer][0] - weight, part)
+                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, self._some(now[layer][0]) - weight, part)
 
     def forget_update(self) -> None:
         """What the last measured step has changed will not be known."""
@@ -184,7 +191,10 @@ class ParameterTaps:
             for layer, (weight, part) in self.weights.by_neuron().items():
                 # a weight that has changed since the step began is not what it was before
                 if layer not in self._weights_before and self.weights.unchanged(layer, self._versions):
-                    self._weights_before[layer] = weight.clone(), part
+                    self._weights_before[layer] = self._some(weight).clone(), part
+
+    def _some(self, weight: Tensor) -> Tensor:
+        return weight if self._phase is None else thin(weight, None, self._phase)
 
     def _update_norms(self, before: Tensor) -> Tensor:
         """‖ΔW‖ and ‖W‖ of the samples here, ``[2, parameters]``; NaN where lazy parameters have come to life."""
@@ -202,6 +212,10 @@ class ParameterTaps:
 def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:
     gradient = piece(gradient.detach().to_dense() if gradient.is_sparse else gradient.detach())
     return gradient if _is_one(scale) else gradient.double() / scale
+
+
+def _at_least_single(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _is_one(scale: Tensor | float) -> bool:

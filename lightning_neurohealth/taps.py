@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.folding import fold
+from lightning_neurohealth.folding import fold, some_samples
 from lightning_neurohealth.hooks import Functions, Hook, recomputing
 from lightning_neurohealth.layers import Layer, Subject, is_owner
 from lightning_neurohealth.origins import tensors_in
@@ -42,6 +42,7 @@ class Taps:
         backward: True while gradients of activations are wanted.
         called: Names of the modules with weights that were called while armed, and of others while calls were followed.
         failure: Called once with the first exception of ours; the taps disarm themselves and training goes on.
+        phase: Which samples of large signals are taken, ``None`` for all.
         keep: Gets each layer's activation in its own shape, where somebody must tell samples apart.
     """
 
@@ -54,6 +55,7 @@ class Taps:
         self.called: set[str] = set()
         self.inside = 0
         self.failure: Callable[[BaseException], None] | None = None
+        self.phase: int | None = None
         self.keep: Callable[[Layer, Tensor], None] | None = None
         self._handles: list[RemovableHandle] = []
         self._callers_seen: list[RemovableHandle] = []
@@ -279,6 +281,8 @@ class Taps:
     def _effect(self, layer: Layer, a: Tensor, gradient: Tensor) -> None:
         # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
         a, gradient = piece(a), piece(gradient)
+        if self.phase is not None:
+            a, gradient = (some_samples(t, layer.axis, self.phase) for t in (a, gradient))
         effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
         if 0 <= layer.axis < effect.dim() - 1:
             effect = effect.flatten(layer.axis + 1).sum(-1)

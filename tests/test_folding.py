@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.folding import ELEMENTS, LEAST_ROWS, fold, thin
+from lightning_neurohealth.folding import ELEMENTS, LEAST_ROWS, LEAST_SAMPLES, PRODUCTS, fold, some_samples, thin
 
 
 def rows(x: Tensor, axis: int) -> Tensor:
@@ -112,3 +112,21 @@ def test_many_images_come_with_one_place_each() -> None:
         assert len(thinned.unique()) == thinned.shape[0] > 32
     seen = {int(value) for phase in range(50) for value in thin(image, None, phase).unique()}
     assert len(seen) == 256
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((64, 16, 32, 32), 1), ((1024, 1024), -1), ((8, 512, 256), 2), ((600, 300), 1)]
+)
+def test_of_large_products_whole_samples_come(shape: tuple[int, ...], axis: int) -> None:
+    some = some_samples(torch.zeros(1).expand(shape), axis, 3)
+    assert some.shape[1:] == (shape[1:] if len(shape) == 4 else shape[-1:])
+    assert PRODUCTS / 8 <= some.numel() <= PRODUCTS
+
+
+def test_every_sample_comes_in_time_and_never_too_few() -> None:
+    place = torch.arange(40.0).view(-1, 1, 1).expand(-1, 4, 300_000)
+    seen = [set(some_samples(place, 1, phase)[:, 0, 0].tolist()) for phase in range(40)]
+    assert min(map(len, seen)) > LEAST_SAMPLES / 2
+    assert set.union(*seen) == set(range(40))
+    small = torch.zeros(6, 4, 9)
+    assert some_samples(small, 1, 5) is small

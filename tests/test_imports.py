@@ -59,7 +59,17 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
     "taps": {"signals", "layers", "activations", "finder", "folding", "hooks", "origins", "sharding"},
-    "parameter_taps": {"signals", "layers", "layer_weights", "activations", "finder", "parameters", "taps", "sharding"},
+    "parameter_taps": {
+        "folding",
+        "signals",
+        "layers",
+        "layer_weights",
+        "activations",
+        "finder",
+        "parameters",
+        "taps",
+        "sharding",
+    },
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "catalogue": {"signals", "statistics", "measures", "rules"},
     "table": {"findings", "report"},

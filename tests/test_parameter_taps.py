@@ -127,3 +127,32 @@ def test_weight_of_a_sparse_embedding_that_a_layer_shares() -> None:
     assert report is not None
     expected = torch.tensor([0, 16, 0, 0, 0, 0, 0], dtype=torch.float64)
     torch.testing.assert_close(report["out"]["fisher"], expected, rtol=1e-6, atol=0)
+
+
+LARGE = ("gradient_max", "gradient_std", "weight_change", "taylor")
+
+
+def of_a_large_layer(max_rows: Any, steps: int) -> Any:
+    """``full`` measures of a layer of 100,000 weights, whose gradient is the same at every step."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(1000, 100), nn.ReLU(), nn.Linear(100, 1)), torch.randn(8, 1000)
+    optimizer = torch.optim.SGD(net.parameters(), 1e-9)
+    monitor = Monitor(net, every_n_steps=1, window="epoch", measures=list(LARGE), max_rows=max_rows)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        with monitor:
+            net(x).square().mean().backward()
+        optimizer.step()
+    report = monitor.close()
+    monitor.remove()
+    return report["0"], net[0].weight.grad
+
+
+def test_of_large_weights_a_part_is_read_at_a_time_and_all_in_time() -> None:
+    (some, gradient), (whole, _) = of_a_large_layer("auto", 40), of_a_large_layer(None, 3)
+    torch.testing.assert_close(float(whole["gradient_max"]), float(gradient.max()))
+    torch.testing.assert_close(float(whole["gradient_std"]), float(gradient.double().std(unbiased=False)))
+    assert float(some["gradient_max"]) == float(whole["gradient_max"])
+    assert float(some["gradient_std"]) == pytest.approx(float(whole["gradient_std"]), rel=0.02)
+    one, _ = of_a_large_layer("auto", 1)
+    assert float(one["gradient_std"]) != float(whole["gradient_std"])
