@@ -36,6 +36,7 @@ class Activation:
         init: Initialisation that keeps variances: He et al. 2015, Glorot & Bengio 2010, LeCun et al. 1998.
         gain: Its gain, as in `torch.nn.init.calculate_gain`.
         linear: Whether f is the identity.
+        periodic: Whether f repeats itself: it has bounds at which no neuron can be stuck, and so none here.
         parts: Names of the functions of which f is a mixture whose `shares`, a property of the module, are learned.
     """
 
@@ -49,6 +50,7 @@ class Activation:
     init: Literal["he", "xavier", "lecun"] = "xavier"
     gain: float = 1.0
     linear: bool = False
+    periodic: bool = False
     parts: tuple[str, ...] = ()
 
     @property
@@ -126,6 +128,7 @@ _tanh_known: dict[str, Any] = {"lower": -1.0, "upper": 1.0, "tails": (-2.5, 2.5)
 _tanh = _fixed(partial(_activation, "tanh", derivatives.tanh_slope, **_tanh_known))
 _sigmoid = _fixed(partial(_activation, "sigmoid", derivatives.sigmoid_slope, lower=0.0, upper=1.0, tails=(-5.0, 5.0)))
 _log_sigmoid = _fixed(partial(_activation, "log_sigmoid", derivatives.log_sigmoid_slope, upper=0.0))
+_sine = _fixed(partial(Activation, "sine", derivatives.sine_slope, periodic=True))
 _softsign = _fixed(partial(_activation, "softsign", derivatives.softsign_slope, lower=-1.0, upper=1.0))
 _hardsigmoid_slope = partial(derivatives.aten, "hardsigmoid_backward")
 _hardsigmoid_known: dict[str, Any] = {"lower": 0.0, "upper": 1.0, "dead_values": (0.0, 1.0)}
@@ -287,7 +290,7 @@ _MODULES: dict[type[nn.Module] | str, _Factory] = {nn.PReLU: lambda module: _pre
 _MODULES |= {module: _of(factory, attributes) for factory, _, module, attributes in _TORCH}
 _MODULES |= {name: factory for factory, names in _CLASSES for name in names.split()}
 
-_NAMES = {name: factory for factory, name, *_ in _TORCH} | {"prelu": _prelu}
+_NAMES = {name: factory for factory, name, *_ in _TORCH} | {"prelu": _prelu, "sin": _sine}
 _NAMES |= dict.fromkeys(("clamp", "clamp_min", "clip"), _clamp)
 
 _FUNCTIONS: dict[Callable[..., Any], _Factory] = {torch.special.expit: _sigmoid} | {

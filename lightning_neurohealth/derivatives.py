@@ -50,6 +50,11 @@ def log_sigmoid_slope(z: Tensor) -> Tensor:
     return slope
 
 
+def sine_slope(z: Tensor) -> Tensor:
+    slope: Tensor = torch.ops.aten.cos(z)
+    return slope
+
+
 def softsign_slope(z: Tensor) -> Tensor:
     return (z.abs() + 1).reciprocal().square()
 

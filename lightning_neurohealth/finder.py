@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.calls import Calls
+from lightning_neurohealth.composed import Composed
 from lightning_neurohealth.gates import find_gates, is_bounded
 from lightning_neurohealth.layers import (
     ROOT,
@@ -70,6 +71,9 @@ class LayerFinder:
         self._weights_used = False
         self._arithmetic: set[str] = set()
         self._outside: set[str] = set()
+        self._composed = Composed()
+        self._inner: set[str] = set()
+        self._read: Tensor | None = None
         self._replaced: dict[str, Layer] = {}
         self._sequence: list[str] = []
         self._names_in_order: list[str] = []
@@ -83,6 +87,7 @@ class LayerFinder:
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
         self._origins.clear()
+        self._composed.clear()
         self.calls.begin_step()
         self._sequence.clear()
         self._activated.clear()
@@ -91,6 +96,8 @@ class LayerFinder:
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
+        self._composed.clear()
+        self._read = None
         if not self.tracing and not self._patience.missed:
             return
         if self.tracing:
@@ -166,8 +173,24 @@ class LayerFinder:
     def function_activated(self, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
         """A plain function is about to be applied to ``z`` within the module ``caller``; ``None`` if within none."""
         call = self.calls.numbered(f"{caller}.{function.name}" if caller else function.name)
-        if call in self._arithmetic:
+        if call in self._arithmetic or call in self._inner:
             return None
+        if function.periodic and not self._origins.of(z).sources:
+            return None  # what encodes places or time
+        self._composed.applied(call, z)
+        return self._apply(call, caller, function, z)
+
+    def function_applied(self, function: Any, z: Any, out: Any) -> None:
+        """It has given ``out``."""
+        if isinstance(z, Tensor) and isinstance(out, Tensor):
+            self._composed.follow(function_name(function), [z], out)
+
+    def what_was_read(self) -> Tensor | None:
+        """What the activation that ``function_called`` has just found written out has read, once."""
+        read, self._read = self._read, None
+        return read
+
+    def _apply(self, call: str, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
         layer = self._activate(call, function.name, function, z)
         module = None if caller is None else self.modules.get(caller)
         if layer is not None:
@@ -201,6 +224,10 @@ class LayerFinder:
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
             self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
             return None
+        root = self._composed.follow(name, tensors, out)
+        layer = None if root is None else self._compose(caller, root, out)
+        if layer is not None:
+            return layer
         if name in MULTIPLICATIONS:
             find_gates(self._origins, tensors)
         elif name in MIXTURES:
@@ -209,6 +236,22 @@ class LayerFinder:
         return None
 
     # How
+
+    def _compose(self, caller: str | None, root: Tensor, out: Tensor) -> Layer | None:
+        within = f"{caller}." if caller else ""
+        function = self._composed.verdict(self.calls.numbered(f"{within}product"), root, out)
+        if function is None:
+            return None
+        for inner in self._composed.inner(root):
+            self._inner.add(inner)
+            self._outside.discard(inner)
+            part = self._functions.pop(inner, None)
+            if part is not None and self.layers.get(part.name) is part:
+                part.superseded = True
+                del self.layers[part.name]
+        self._activated = {order: call for order, call in self._activated.items() if call not in self._inner}
+        self._read = root
+        return self._apply(self.calls.numbered(within + function.name), caller, function, root)
 
     def _drop_arithmetic(self) -> None:
         """A function outside all modules with weights, whose result no weight reads, is the arithmetic of a loss."""

@@ -241,8 +241,13 @@ class Taps:
         self, before: Layer | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         """Deliver what it wrote, or follow the tensors through any other function."""
+        if before is not None:
+            self.finder.function_applied(func, args[0] if args else kwargs.get("input"), out)
         layer = before or self.finder.function_called(self._caller, func, args, kwargs, out)
         if layer is not None and isinstance(out, Tensor):
+            z = None if before else self.finder.what_was_read()
+            if z is not None:
+                self._deliver(layer, Signal.PREACTIVATION, z)
             self._activation(layer, out)
 
     def function_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

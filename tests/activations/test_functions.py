@@ -39,6 +39,7 @@ SPELLINGS: dict[str, list[str]] = {
     "tanh": """torch.tanh(x); torch.tanh(input=x); torch.tanh_(x); x.tanh(); x.tanh_(); F.tanh(x); nn.Tanh()(x)""",
     "sigmoid": """torch.sigmoid(x); torch.sigmoid_(x); x.sigmoid(); x.sigmoid_(); F.sigmoid(x); torch.special.expit(x);
         nn.Sigmoid()(x); x * torch.sigmoid(x)""",
+    "sine": """torch.sin(x); torch.sin(input=x); torch.sin_(x); x.sin(); x.sin_()""",
     "log_sigmoid": """F.logsigmoid(x); nn.LogSigmoid()(x)""",
     "softsign": """F.softsign(x); nn.Softsign()(x)""",
     "hardtanh": """F.hardtanh(x); F.hardtanh(x, -2, 2); F.hardtanh(x, min_val=-2, inplace=True); F.hardtanh_(x);

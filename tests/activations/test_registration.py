@@ -33,32 +33,32 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("registry")
 def test_register() -> None:
-    class Sine(nn.Module):
+    class Cosine(nn.Module):
         def __init__(self, frequency: float) -> None:
             super().__init__()
             self.frequency = frequency
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.sin(self.frequency * x)
+            return torch.cos(self.frequency * x)
 
-    class Siren(Sine):
+    class Siren(Cosine):
         pass
 
-    def sine(frequency: float = 1.0) -> Activation:
-        return Activation("sine", lambda z: frequency * torch.cos(frequency * z), lower=-1.0, upper=1.0)
+    def cosine(frequency: float = 1.0) -> Activation:
+        return Activation("cosine", lambda z: -frequency * torch.sin(frequency * z), lower=-1.0, upper=1.0)
 
-    assert from_module(Sine(3.0)) is None
-    assert from_function(torch.sin, (torch.ones(3),)) is None
+    assert from_module(Cosine(3.0)) is None
+    assert from_function(torch.cos, (torch.ones(3),)) is None
     z = torch.randn(7, dtype=torch.float64)
 
-    register("Sine", lambda module: sine(module.frequency))
-    torch.testing.assert_close(slope_of(known(Siren(3.0)), z), autograd(Sine(3.0), z))
-    register(Sine, lambda module: sine(-module.frequency))  # the class itself goes before its name
-    torch.testing.assert_close(slope_of(known(Siren(3.0)), z), autograd(Sine(-3.0), z))
+    register("Cosine", lambda module: cosine(module.frequency))
+    torch.testing.assert_close(slope_of(known(Siren(3.0)), z), autograd(Cosine(3.0), z))
+    register(Cosine, lambda module: cosine(-module.frequency))  # the class itself goes before its name
+    torch.testing.assert_close(slope_of(known(Siren(3.0)), z), autograd(Cosine(-3.0), z))
 
-    register(torch.sin, sine)
+    register(torch.cos, cosine)
     with Watch() as watch:
-        torch.sin(z)
-    torch.testing.assert_close(slope_of(watch.seen[0], z), autograd(torch.sin, z))
+        torch.cos(z)
+    torch.testing.assert_close(slope_of(watch.seen[0], z), autograd(torch.cos, z))
     register(nn.ReLU, lambda module: None)
     assert from_module(nn.ReLU()) is None
