@@ -21,8 +21,8 @@ def prune_neurons(
 ) -> dict[str, str]:
     """Mask all weights of some neurons to 0: those that come in, their bias, and those by which others read them.
 
-    The masks are torch's (``torch.nn.utils.prune``): they stay on through training until ``prune.remove``. What a neuron
-    gave is missing, a constant too; :func:`compact` leaves constants in the biases of those that read them.
+    The masks are torch's (``torch.nn.utils.prune``): they stay on through training until ``prune.remove``. What a
+    neuron gave is missing, a constant too; :func:`compact` leaves constants in the biases of those that read them.
 
     Args:
         model: Its parameters get masks in place.

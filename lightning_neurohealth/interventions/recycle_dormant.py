@@ -43,7 +43,8 @@ class RecycleDormant(Callback):
     After every n-th window of NeuronHealth, neurons with a dormancy of at most tau get fresh incoming weights and
     outgoing weights of 0, and the optimizer forgets its moments of them; the same ones on every rank. How many is
     logged as ``neurohealth/recycled``. Layers in which that cannot be done (residual sums, tied weights) stay as they
-    are, see ``left``. Only what the first training step runs is known.
+    are, see ``left``. Only what the first training step runs is known. A checkpoint keeps the count of windows, what
+    was recycled, and what is due.
 
     Args:
         every_n_windows: Recycle at the end of one window in N.
@@ -75,16 +76,34 @@ class RecycleDormant(Callback):
         self.history: list[Recycled] = []
         self.left: dict[str, str] = {}
         self._windows = 0
+        self._due: dict[str, list[int]] | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._health: NeuronHealth | None = None
         self._wiring: Wiring | None = None
         self._known = False
 
+    def state_dict(self) -> dict[str, Any]:
+        self._look()
+        history = [{"step": recycled.step, "neurons": recycled.neurons} for recycled in self.history]
+        return {"windows": self._windows, "due": self._due, "history": history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._loaded = None  # what another run has loaded
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._end()
-        if "dormancy" not in _health_of(trainer).settings.chosen_measures:
+        health = _health_of(trainer)
+        if "dormancy" not in health.settings.chosen_measures:
             raise ValueError('RecycleDormant needs NeuronHealth to measure "dormancy"; add it to measures')
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
             raise ValueError(f"RecycleDormant cannot change parameters that {type(trainer.strategy).__name__} splits")
-        self.history, self.left, self._windows, self._known = [], {}, 0, False
+        state = self._loaded or {"windows": 0, "due": None, "history": []}
+        self.history = [Recycled(**recycled) for recycled in state["history"]]
+        self._windows, self._due, self._health = state["windows"], state["due"], health
+        self.left, self._known = {}, False
         finder = LayerFinder(pl_module, Patterns(None, None))
         self._wiring = Wiring(pl_module, finder, Nobody(), hook_root=False)
         self._wiring.failure = self._failed
@@ -120,22 +139,33 @@ class RecycleDormant(Callback):
             eager.enter(self)
             wiring.arm()
             return
-        windows = len(_health_of(trainer).reports)
-        if windows > self._windows:
-            self._windows = windows
-            if windows % self.every_n_windows == 0:
-                count = {"neurohealth/recycled": float(self._recycle(trainer, wiring))}
-                trainer.callback_metrics.update({name: torch.tensor(value) for name, value in count.items()})
-                for logger in trainer.loggers:
-                    logger.log_metrics(count, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+        self._look()
+        if self._due is not None:
+            due, self._due = self._due, None
+            count = {"neurohealth/recycled": float(self._recycle(trainer, wiring, due))}
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in count.items()})
+            for logger in trainer.loggers:
+                logger.log_metrics(count, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
 
-    def _recycle(self, trainer: Trainer, wiring: Wiring) -> int:
+    def _look(self) -> None:
+        """Note what is due, if a window has closed since the last look."""
+        last = self._health.report if self._health is not None else None
+        if last is None or last.index + 1 == self._windows:
+            return
+        self._windows = last.index + 1
+        if self._windows % self.every_n_windows == 0:
+            self._due = {
+                name: (measures["dormancy"] <= self.tau).nonzero().flatten().tolist()
+                for name, measures in last.items()
+                if "dormancy" in measures
+            }
+
+    def _recycle(self, trainer: Trainer, wiring: Wiring, due: dict[str, list[int]]) -> int:
         found = {}
-        for name, measures in _health_of(trainer).reports[-1].items():
-            layer = wiring.finder.layers.get(name)
-            dormant = (measures["dormancy"] <= self.tau).nonzero().flatten().tolist() if "dormancy" in measures else []
+        for name, dormant in due.items():
             if not dormant:
                 continue
+            layer = wiring.finder.layers.get(name)
             reason = obstacle(wiring, layer) if layer is not None else "the first training step did not run it"
             if reason or layer is None:
                 self.left[name] = reason
@@ -155,6 +185,8 @@ class RecycleDormant(Callback):
             self._known = True
 
     def _end(self) -> None:
+        self._look()
+        self._health = None
         if self._wiring is not None:
             self._wiring.remove()
             eager.leave(self)

@@ -58,6 +58,39 @@ class TestRecycleDormant:
             steps[n] = [recycled.step for recycled in recycling.history]
         assert steps == {1: [2, 4, 6, 8, 10], 2: [4, 8]}
 
+    def test_goes_on_counting_after_a_resume(self, tmp_path: Path) -> None:
+        whole = RecycleDormant(every_n_windows=3, tau=0.9)
+        run(sick(), make_health(window=1), whole, max_epochs=3)
+        assert [recycled.step for recycled in whole.history] == [3, 6, 9]
+
+        learner, cut = Learner(sick(), lr=1e-3), RecycleDormant(every_n_windows=3, tau=0.9)
+        trainer = make_trainer(make_health(window=1), cut, max_epochs=2)
+        trainer.fit(learner, make_data())
+        trainer.save_checkpoint(tmp_path / "x.ckpt")
+        again = RecycleDormant(every_n_windows=3, tau=0.9)
+        make_trainer(make_health(window=1), again, max_epochs=3).fit(
+            learner, make_data(), ckpt_path=tmp_path / "x.ckpt"
+        )
+        assert [recycled.step for recycled in again.history] == [3, 6, 9]
+        assert again.history[:2] == cut.history
+
+    def test_what_is_due_when_a_run_is_cut_is_done_after_it(self, tmp_path: Path) -> None:
+        learner = Learner(sick(), lr=1e-3)
+        trainer = make_trainer(make_health(), RecycleDormant(), max_epochs=1)  # no step follows its one window
+        trainer.fit(learner, make_data())
+        trainer.save_checkpoint(tmp_path / "x.ckpt")
+        assert (learner.net[0].bias[:5] < -49).all()
+        again = RecycleDormant(every_n_windows=5)
+        make_trainer(make_health(), again, max_epochs=2).fit(learner, make_data(), ckpt_path=tmp_path / "x.ckpt")
+        assert again.history[0].neurons["net.0"][:5] == [0, 1, 2, 3, 4]
+        assert (learner.net[0].bias[:5] > -1).all()
+
+    def test_a_second_run_begins_anew(self) -> None:
+        recycling = RecycleDormant(every_n_windows=2, tau=0.9)
+        for _ in range(2):
+            run(sick(), make_health(window=1), recycling, max_epochs=1)
+            assert [recycled.step for recycled in recycling.history] == [2]
+
     def test_changes_nothing_where_nothing_is_dormant(self) -> None:
         healthy = [sick(dead=0), sick(dead=0)]
         recycling = RecycleDormant(tau=0.0)
