@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -27,7 +28,15 @@ from lightning_neurohealth.callback.trainers import (
 )
 from lightning_neurohealth.evaluator import of_forwards
 from lightning_neurohealth.findings import CriticalFindingError, Severity
-from lightning_neurohealth.interventions import Fitness, Preflight, check_initialization, fitness
+from lightning_neurohealth.interventions import (
+    Ablation,
+    Agreement,
+    Fitness,
+    Preflight,
+    agreement,
+    check_initialization,
+    fitness,
+)
 from lightning_neurohealth.monitor import Monitor
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
@@ -124,6 +133,10 @@ class NeuronHealth(Evaluates):
     def fitness(self, score: str = "taylor", **weights: float) -> Fitness:
         """Fitness of every neuron from the last report; see :func:`lightning_neurohealth.interventions.fitness`."""
         return fitness(self.report, score, **weights)
+
+    def agreement(self, ablation: Ablation, scores: Sequence[str] | None = None) -> Agreement:
+        """Which cheap score to trust; see :func:`lightning_neurohealth.interventions.agreement`."""
+        return agreement(self.report, ablation, scores)
 
     # The run
 

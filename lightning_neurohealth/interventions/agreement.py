@@ -49,7 +49,7 @@ class Agreement(Mapping[str, Mapping[str, float]]):
         return "\n".join(f"{score:>20}  {self.scores[score]['all']:+.2f}" for score in ordered)
 
 
-def agreement(report: Report, ablation: Ablation, scores: Sequence[str] | None = None) -> Agreement:
+def agreement(report: Report | None, ablation: Ablation, scores: Sequence[str] | None = None) -> Agreement:
     """How well cheap scores put neurons in the order that ablation puts them.
 
     Args:
@@ -58,8 +58,10 @@ def agreement(report: Report, ablation: Ablation, scores: Sequence[str] | None =
         scores: Which, see :func:`fitness`; ``None`` for all that the report has the measures of.
 
     Raises:
-        ValueError: A score does not exist or its measures are missing, or the two share no layer.
+        ValueError: There is no report yet, a score does not exist or lacks its measures, or the two share no layer.
     """
+    if report is None:
+        raise ValueError("there is no report yet: no window has closed")
     if scores is None:
         scores = [
             name for name, (needs, _) in SCORES.items() if any(all(n in x for n in needs) for x in report.values())

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.interventions import ablate
 from lightning_neurohealth.interventions.ablated import Ablation, LayerAblation
 from lightning_neurohealth.interventions.agreement import agreement, correlation
@@ -58,3 +59,12 @@ class TestAgreement:
             agreement(report, ablation_of(a=[1.0, 2.0]), ["strength"])
         with pytest.raises(KeyError, match="no agreement of 'weight'"):
             agreement(report, ablation_of(a=[1.0, 2.0]))["weight"]
+
+    def test_of_the_callback(self) -> None:
+        health = NeuronHealth()
+        with pytest.raises(ValueError, match="no report yet"):
+            health.agreement(ablation_of(a=[1.0, 2.0, 3.0]))
+        health.reports = [report_of(a={"taylor": [1.0, 2.0, 3.0]})]
+        assert health.agreement(ablation_of(a=[3.0, 2.0, 1.0]), ["taylor"])["taylor"]["all"] == pytest.approx(
+            -1, abs=1e-5
+        )
