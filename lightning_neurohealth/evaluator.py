@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neurohealth import ranks
+from lightning_neurohealth.closing import close_window
+from lightning_neurohealth.intake import Intake
 from lightning_neurohealth.layers import Subject
 from lightning_neurohealth.monitor import Monitor
 from lightning_neurohealth.progress import Progress
@@ -30,24 +32,30 @@ class Trained(Progress):
         return True
 
 
-class Evaluator(Monitor):
-    """Watches forwards alone, in inference mode too, whose tensors cannot be added to later."""
-
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
-        self._setup(model, settings, hook_root=False)
-        self.progress, self.taps.backward = Trained(), False
+class OfForwards(Intake):
+    """Takes signals in inference mode too, whose tensors cannot be added to later."""
 
     def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
         with torch.inference_mode(False), torch.no_grad():
             super().take(subject, signal, x, part)
 
+
+class Evaluator(Monitor):
+    """Watches forwards alone."""
+
+    intake_type = OfForwards
+
+    def __init__(self, model: nn.Module, settings: Settings) -> None:
+        self._setup(model, settings, hook_root=False)
+        self.progress, self.taps.backward = Trained(), False
+
     def finish(self, epoch: int, step: int) -> Report | None:
         """The report of all batches, the same on ranks that had none; ``None`` if nobody had one."""
         most = ranks.all_reduce(torch.tensor([self.steps], dtype=torch.float64, device=self.run.device), "max")
-        self.steps = self._measured = int(most)
+        self.steps = self.measured = int(most)
         if not self.steps:
             return None
-        return self._close(epoch, step, float("nan"), last=True, alone=False)
+        return close_window(self, epoch, step, float("nan"), last=True, alone=False)
 
 
 def of_forwards(settings: Settings) -> Settings:

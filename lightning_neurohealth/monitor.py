@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,20 +13,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks, restart
-from lightning_neurohealth.answers import ALL_ALIKE, Answers, answers_in, samples_in
+from lightning_neurohealth.answers import Answers, answers_in, samples_in
 from lightning_neurohealth.black_box import BlackBox
-from lightning_neurohealth.breakdown import Breakdown, first_to_go
 from lightning_neurohealth.budget import Budget
+from lightning_neurohealth.closing import close_window
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
-from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.garbage import no_collection
+from lightning_neurohealth.intake import FLOWING, Intake
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.ledger import Book, Ledger
-from lightning_neurohealth.measuring import FLOWS, Numbers, measure_all, saw_nothing, unfed
-from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
+from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.measuring import Numbers
+from lightning_neurohealth.notes import note_of
 from lightning_neurohealth.parameter_taps import ParameterTaps
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.patterns import Patterns
@@ -36,31 +35,10 @@ from lightning_neurohealth.renewal import Structure, look_again
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings
-from lightning_neurohealth.sharding import Part, repeats_rows
+from lightning_neurohealth.sharding import repeats_rows
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics import Subject
-from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.taps import Taps
 from lightning_neurohealth.thinning import Thinner
-from lightning_neurohealth.window import Window
-
-FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
-"""Signals that carry the loss scale."""
-STILL = {
-    *(Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE),
-    *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
-}
-"""Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
-OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
-HALVES = (torch.float16, torch.bfloat16)
-SOON = 1 << 16
-"""Elements of rows that are copied to be summed later, together with others."""
-PIECE = "the run broke off, and its neurons lie on several ranks"
-HIDDEN = "the engine that updates the parameters keeps their gradients to itself"
-APART = "it compares all neurons of a layer, and is not measured of layers whose neurons lie on several ranks"
-NO_ROWS = "has seen no rows"
-UNANSWERED = "no labels or predictions were found, or the model was right on every sample of the window, or on none"
-ALONE = "the run broke off: what other ranks have seen since the last report is missing"
 
 
 class Monitor:
@@ -103,6 +81,8 @@ class Monitor:
         TypeError: A setting is of the wrong kind.
     """
 
+    intake_type = Intake
+
     def __init__(
         self,
         model: nn.Module,
@@ -136,40 +116,42 @@ class Monitor:
         self.progress = Progress()
         self.budget = Budget(settings.max_overhead, settings.every_n_steps)
         self.run = Run(next((p.device for p in model.parameters()), torch.device("cpu")))
+        self.intake = self.intake_type(self.settings.max_rows)
         self.begin_ledger()
         self.black_box = BlackBox(self.run.device)
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
         self.failure: str | None = None
         self.renewals = 0
         self.left_out: dict[str, str] = {}
-        self.gradient_scale: Tensor | float = 1.0
         self.steps = 0
         self.epoch_steps: int | None = None
         self.step_batches = 1
         self.initial = Numbers()
-        self._index = 0
+        self.index = 0
         self._window_start = 0
-        self._measured = 0
+        self.measured = 0
         self._measuring = False
         self._overflow = False
-        self._broke_off = False
+        self.broke_off = False
         self._first_kept = False
-        self._failed_measures: dict[str, str] = {}
-        self._bad_loss = ""
-        self.answers = Answers(self.take)
+        self.failed_measures: dict[str, str] = {}
+        self.bad_loss = ""
+        self.answers = Answers(self.intake.take)
         self.watch(model, hook_root)
 
     def watch(self, model: nn.Module, hook_root: bool) -> None:
         """Find the layers and parameters of ``model`` as it is now, and put hooks on it."""
         self.parameters = Parameters(model)
-        self.repeats = repeats_rows(model)
+        self.intake.repeats = repeats_rows(model)
         self.finder = LayerFinder(model, Patterns(self.settings.include, self.settings.exclude))
         check_watchable(model, self.finder)
-        self.taps = Taps(model, self.finder, self, hook_root)
+        self.taps = Taps(model, self.finder, self.intake, hook_root)
         self.taps.failure = self._failed
-        self.parameter_taps = ParameterTaps(self.parameters, self.run, self.finder, self, set(self.ledger.wanted))
+        self.parameter_taps = ParameterTaps(
+            self.parameters, self.run, self.finder, self.intake, set(self.ledger.wanted)
+        )
         self.parameter_taps.weights.strangers = self._strangers
-        if self.wants(Signal.RIGHT_ACTIVATION):
+        if self.intake.wants(Signal.RIGHT_ACTIVATION):
             self.taps.keep = self.answers.keep
         self._structure = Structure(model)
         self.taps.attach()
@@ -181,7 +163,7 @@ class Monitor:
 
     def begin_ledger(self) -> None:
         """Forget all that was counted."""
-        self.ledger = Ledger(self.settings.chosen_measures.values(), self.settings.fused)
+        self.ledger = self.intake.ledger = Ledger(self.settings.chosen_measures.values(), self.settings.fused)
         self.ledger.open(self.run, "run")
 
     @property
@@ -202,10 +184,10 @@ class Monitor:
         if not self._measuring:
             self._measuring = self.steps % self.budget.every == 0
             if self._measuring:
-                self._guarded(look_again, self)
+                self.guarded(look_again, self)
             self._overflow = False
-            phase = None if self.settings.max_rows is None else self.steps // self.budget.every
-            self.taps.phase = phase
+            self.intake.phase = self.steps // self.budget.every
+            self.taps.phase = phase = None if self.settings.max_rows is None else self.intake.phase
             self.parameter_taps.begin_step(self._measuring, phase)
         self.ledger.step = self.steps
 
@@ -226,8 +208,8 @@ class Monitor:
         """The step is over; ``stepped`` if the optimizer has run already. Gradients are still there."""
         measuring, self._measuring = self._measuring, False
         if measuring:
-            self._measured += 1  # on all ranks alike, also on one that fails
-            self._guarded(self._take_step, stepped)
+            self.measured += 1  # on all ranks alike, also on one that fails
+            self.guarded(self._take_step, stepped)
         self.ledger.advance()
         self.steps += 1
         self.budget.end(measuring)
@@ -257,10 +239,10 @@ class Monitor:
         try:
             value = loss if isinstance(loss, Tensor) else torch.as_tensor(loss, device=self.run.device)
         except (TypeError, ValueError, RuntimeError):
-            self._bad_loss = f"a {type(loss).__name__}"
+            self.bad_loss = f"a {type(loss).__name__}"
             return
         if value.numel() != 1 or value.is_complex():
-            self._bad_loss = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
+            self.bad_loss = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
             return
         self.ledger.record_later(self.run, Signal.LOSS, value.detach().clone())
 
@@ -299,34 +281,6 @@ class Monitor:
         """The optimizer will skip this step for overflow: its gradients are no gradients."""
         self._overflow = True
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
-        """Receives the taps; ``part`` says which neurons ``x`` has, where it has not all."""
-        if signal is Signal.GLOBAL_GRADIENT:
-            self.ledger.record_later(subject, signal, x)
-            return
-        if isinstance(subject, Layer) and signal in OF_ROWS:
-            part = subject.part
-            if part is None and self.repeats:
-                return
-        flows, whole = signal in FLOWS, x
-        if flows and self.settings.max_rows is not None:
-            most = None if self.settings.max_rows == "auto" else self.settings.max_rows
-            x = thin(x, most, self.taps.phase or 0)
-        if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
-            x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
-        if part is not None:
-            self.ledger.take(subject, signal, x, part)
-        elif signal in STILL and x.numel() <= SOON:
-            self.ledger.take_soon(subject, signal, x)
-        elif flows and x.numel() <= SOON:
-            self.ledger.take_soon(subject, signal, upright(x) if _may_share_memory(x, whole) else x)
-        else:
-            self.ledger.take(subject, signal, x)
-
-    def wants(self, signal: Signal) -> bool:
-        """False where no measure needs the signal."""
-        return signal in self.ledger.wanted
-
     def __enter__(self) -> Monitor:
         self.begin_step()
         self.begin_batch()
@@ -349,19 +303,27 @@ class Monitor:
         self.taps.disarm()
         eager.leave(self)
         measuring, self._measuring = self._measuring, False
-        self._broke_off = True
+        self.broke_off = True
         if measuring:
-            self._guarded(self.black_box.take, self.ledger.pending, self.steps)
+            self.guarded(self.black_box.take, self.ledger.pending, self.steps)
         if self.ledger.salvage() and measuring:
-            self._measured += 1
+            self.measured += 1
             self.ledger.advance()
             self.steps += 1
 
     # A window
 
+    def begin_window(self, report: Report) -> None:
+        """One has been closed by ``report``."""
+        self.reports.append(report)
+        self.thinner.thin(self.reports)
+        self._window_start, self.measured = self.steps, 0
+        self.index += 1
+        self.broke_off, self.left_out = False, {}
+
     def drop_window(self) -> bool:
         """Forget what was measured in it so far; true if anything was."""
-        measured, self._measured = self._measured, 0
+        measured, self.measured = self.measured, 0
         return measured > 0
 
     @property
@@ -383,76 +345,10 @@ class Monitor:
         Gives ``None`` if no step of the window was measured, and lets the window go on. With ``alone``, other ranks do
         not take part, because they may be gone; the coverage says that what they have seen is missing.
         """
-        if not self._measured:
+        if not self.measured:
             return None
         with self.budget.closing(self.window_steps), no_collection():
-            return self._close(epoch, step, learning_rate, last, alone)
-
-    def _close(self, epoch: int, step: int | None, learning_rate: float, last: bool, alone: bool) -> Report:
-        self._guarded(self._read_parameters, alone)
-        self.ledger.open(self.parameters, "parameters")  # on a rank that failed early too
-        every, note = self.budget.every, note_of(self.finder, self.taps.called, self.failure)
-        twins, initial = self.ledger.merged(note, self.budget.sums(), alone)
-        self.budget.adapt(self.ledger.sums)
-        window = Window(
-            index=self._index,
-            epoch=epoch,
-            step=self.steps if step is None else step,
-            steps=self.window_steps,
-            measured=self._measured,
-            seen=self.steps,
-            trained=self.steps / self.epoch_steps if self.epoch_steps else float("inf"),
-            epochs=self._measured / self.epoch_steps if self.epoch_steps else 0.0,
-            batches=self.step_batches,
-            learning_rate=learning_rate,
-            progress=self.progress,
-            last=last,
-        )
-        known = sorted((s for s in twins if isinstance(s, Layer)), key=lambda layer: layer.order)
-        without_rows = {layer.name: NO_ROWS for layer in known if saw_nothing(twins[layer])}
-        if alone and ranks.world_size() > 1:
-            without_rows |= {layer.name: PIECE for layer in self.finder.ordered() if layer.part is not None}
-        layers = {layer.name: layer for layer in known if layer.name not in without_rows}
-        numbers = self._measure(twins, layers)
-        window = replace(window, breakdown=self._breakdown(numbers, known, alone))
-        if "train_loss" in numbers.run:
-            self.progress.add(numbers.run["train_loss"].tolist(), self._window_start, self._stride())
-        if initial is not None:
-            self.initial = self._measure(initial, layers)
-        silent = silent_everywhere(self.ledger.notes, known)
-        missing = {**self._failed_measures, **self._not_compared(), **self.left_out}
-        self.left_out = {}
-        read = any("gradient_norm" in measures for measures in numbers.parameters.values())
-        if self.parameters.gradients_are_hidden and not read:
-            missing["gradient_norm"] = HIDDEN
-        if alone and ranks.world_size() > 1:
-            missing["*"] = ALONE
-        findings, recovered = self.diagnosis.judge(window, numbers, self.initial, layers, self.parameters, silent)
-        report = Report.from_window(
-            window,
-            numbers,
-            layers,
-            self.diagnosis.lives,
-            findings=findings,
-            recovered=recovered,
-            coverage=coverage_of(
-                known,
-                self.ledger.notes,
-                self.parameters,
-                {**without_rows, **missing},
-                unfed(numbers, self.settings.chosen_measures, self._bad_loss, self._unanswered),
-            ),
-            not_judged=dict(self.diagnosis.not_judged),
-            every_n_steps=every,
-            overhead=self.budget.share,
-            previous=self.report,
-        )
-        self.ledger.reset()
-        self._window_start, self._measured = self.steps, 0
-        self._index += 1
-        self.reports.append(report)
-        self.thinner.thin(self.reports)
-        return report
+            return close_window(self, epoch, step, learning_rate, last, alone)
 
     def state_dict(self, alone: bool = False, ended: bool = False) -> dict[str, Any]:
         """All that later reports depend on, in tensors and plain containers, between two steps.
@@ -464,7 +360,7 @@ class Monitor:
             ended: True if a window has just closed and nothing came since; then nobody waits for others.
         """
         if not self._measuring:
-            self._guarded(self._settle, alone)
+            self.guarded(self._settle, alone)
         note = note_of(self.finder, self.taps.called, self.failure)
         if ended and not alone and ranks.world_size() > 1:
             return restart.state_of(self, self.ledger.at_start())
@@ -491,45 +387,11 @@ class Monitor:
 
     # How
 
-    def _breakdown(self, numbers: Numbers, layers: Sequence[Layer], alone: bool) -> Breakdown | None:
-        alone = alone or ranks.world_size() == 1
-        broke_off, self._broke_off = self._broke_off and alone, False
-        if not (broke_off or numbers.any_non_finite):
-            self.black_box.reopen()
-            return None
-        record = self.black_box.read()
-        self.black_box.clear()
-        return first_to_go([record] if alone else ranks.gather_objects(record), [layer.name for layer in layers])
-
-    def _read_parameters(self, alone: bool) -> None:
-        self.ledger.clear_snapshots()
-        self.parameter_taps.at_close(alone)
-        self.ledger.commit()
-
-    def _measure(self, books: Mapping[Subject, Book], layers: dict[str, Layer]) -> Numbers:
-        known = {name: layer for name, layer in layers.items() if layer in books}
-        numbers = measure_all(self.settings.chosen_measures.values(), books, known, self.parameters, self.run)
-        self._failed_measures.update(numbers.failed)
-        return numbers
-
-    def _not_compared(self) -> dict[str, str]:
-        measures = self.settings.chosen_measures.items()
-        return {name: APART for name, measure in measures if self.ledger.apart & set(measure.needs.values())}
-
-    @property
-    def _unanswered(self) -> str:
-        # what this rank knows another may not, and reports are the same on all
-        return (self.answers.reason or ALL_ALIKE) if ranks.world_size() == 1 else UNANSWERED
-
     def _strangers(self) -> list[Layer]:
         return self.ledger.strangers()
 
-    def _stride(self) -> int:
-        losses = (s for s in self.ledger.books[self.run].get(Signal.LOSS, ()) if isinstance(s, Series))
-        return next((series.stride for series in losses), 1)
-
-    def _guarded(self, call: Callable[..., None], *args: Any) -> None:
-        # what follows is what other ranks wait for
+    def guarded(self, call: Callable[..., None], *args: Any) -> None:
+        """Call it; what follows is what other ranks wait for."""
         try:
             call(*args)
         except Exception as error:
@@ -552,9 +414,3 @@ class Monitor:
                 RuntimeWarning,
                 stacklevel=2,
             )
-
-
-def _may_share_memory(x: Tensor, y: Tensor) -> bool:
-    if type(x) is not Tensor:  # e.g. the result of a collective that is still on its way
-        return True
-    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()

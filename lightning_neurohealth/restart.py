@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_neurohealth.monitor import Monitor
 
 VERSION = 1
-COUNTERS = ("steps", "_window_start", "_measured", "_index", "_first_kept")
+COUNTERS = ("steps", "_window_start", "measured", "index", "_first_kept")
 
 
 def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
         "samples": monitor.parameters.last_samples,
         "called": sorted({name for note in notes for name in note["called"]}),
         "unknown": {name: why for name, why in unseen(notes).items() if name != "*"},
-        "failed_measures": dict(monitor._failed_measures),
+        "failed_measures": dict(monitor.failed_measures),
         "unanswered": monitor.answers.reason,
         "progress": {f.name: getattr(monitor.progress, f.name) for f in fields(monitor.progress)},
         "initial": monitor.initial,
@@ -80,7 +80,7 @@ def restore(monitor: Monitor, frozen: Mapping[str, Any]) -> None:
     if here and samples is not None and samples.shape == getattr(parameters.last_samples, "shape", None):
         parameters.last_samples = samples.to(parameters.device)
 
-    monitor._failed_measures.update(state["failed_measures"])
+    monitor.failed_measures.update(state["failed_measures"])
     monitor.answers.reason = state["unanswered"]
     gone = [facts["name"] for facts in state["ledger"]["layers"] if facts not in layers]
     _warn(

@@ -37,6 +37,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "ledger",
         "bookkeeping",
         "measuring settings catalogue",
+        "intake",
         "diagnosis",
         "memory",
         "packing",
@@ -47,7 +48,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "table",
         "comparison",
         "sinks",
-        "restart renewal thinning",
+        "restart renewal thinning closing",
         "monitor",
         "interventions evaluator",
         "callback",
@@ -96,6 +97,7 @@ TYPES = {
     ("origins", "layers"),
     ("restart", "monitor"),
     ("renewal", "monitor"),
+    ("closing", "monitor"),
     ("interventions", "callback"),
 }
 

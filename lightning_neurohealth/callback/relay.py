@@ -46,7 +46,7 @@ class Relay:
         monitor.taps.follow(functions=False)
         monitor.taps.backward = True
         if monitor.measuring:
-            monitor.gradient_scale = gradient_scale(trainer)
+            monitor.intake.gradient_scale = gradient_scale(trainer)
         if not pl_module.automatic_optimization:
             monitor.record_loss(loss.detach() / loss_scale(trainer))
 

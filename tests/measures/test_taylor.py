@@ -58,7 +58,7 @@ def test_halves_do_not_overflow() -> None:
     for layer in (net[0], net[2]):
         nn.init.ones_(layer.weight)
     monitor = Monitor(net, every_n_steps=1, measures=["taylor"])
-    monitor.gradient_scale = 1 / 1024
+    monitor.intake.gradient_scale = 1 / 1024
     with monitor:
         (net(torch.full((1, 1), 100.0).half()).float() * 1024).sum().backward()
     report = monitor.close()

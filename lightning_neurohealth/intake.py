@@ -1,0 +1,78 @@
+"""What becomes of a signal between its tap and the ledger: which rows of it count, and when they are summed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.folding import thin, upright
+from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.measuring import FLOWS
+from lightning_neurohealth.sharding import Part
+from lightning_neurohealth.signals import Signal
+
+FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
+"""Signals that carry the loss scale."""
+OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
+STILL = {
+    *(Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE),
+    *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
+}
+"""Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
+HALVES = (torch.float16, torch.bfloat16)
+SOON = 1 << 16
+"""Elements of rows that are copied to be summed later, together with others."""
+
+
+class Intake:
+    """Takes what the taps bring.
+
+    Attributes:
+        ledger: Where it is counted.
+        most: Rows of one tensor that count at most; ``"auto"`` for all of what is small, ``None`` for all.
+        phase: Moves on with each measured step, so that other rows count.
+        repeats: True on a rank that gets the rows of another, which counts them.
+        gradient_scale: What turns a gradient as it flows into that of the loss of the whole step.
+    """
+
+    ledger: Ledger
+
+    def __init__(self, most: int | str | None) -> None:
+        self.most = most
+        self.phase = 0
+        self.repeats = False
+        self.gradient_scale: Tensor | float = 1.0
+
+    def wants(self, signal: Signal) -> bool:
+        """False where no measure needs the signal."""
+        return signal in self.ledger.wanted
+
+    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
+        """Take ``[outer, neurons, inner]``; ``part`` says which neurons those are, where they are not all."""
+        if signal is Signal.GLOBAL_GRADIENT:
+            self.ledger.record_later(subject, signal, x)
+            return
+        if isinstance(subject, Layer) and signal in OF_ROWS:
+            part = subject.part
+            if part is None and self.repeats:
+                return
+        flows, whole = signal in FLOWS, x
+        if flows and self.most is not None:
+            x = thin(x, None if isinstance(self.most, str) else self.most, self.phase)
+        if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
+            x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
+        if part is not None:
+            self.ledger.take(subject, signal, x, part)
+        elif signal in STILL and x.numel() <= SOON:
+            self.ledger.take_soon(subject, signal, x)
+        elif flows and x.numel() <= SOON:
+            self.ledger.take_soon(subject, signal, upright(x) if _may_share_memory(x, whole) else x)
+        else:
+            self.ledger.take(subject, signal, x)
+
+
+def _may_share_memory(x: Tensor, y: Tensor) -> bool:
+    if type(x) is not Tensor:  # e.g. the result of a collective that is still on its way
+        return True
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
