@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_neurohealth.activations import IDENTITY, Activation
+from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.calls import Calls
 from lightning_neurohealth.composed import Composed
 from lightning_neurohealth.gates import find_gates, is_bounded
@@ -21,7 +21,6 @@ from lightning_neurohealth.layers import (
     Layer,
     clean_name,
     is_owner,
-    merged_order,
     neuron_axis,
     own_function,
 )
@@ -29,21 +28,18 @@ from lightning_neurohealth.origins import (
     CONVOLUTIONS,
     MIXTURES,
     MULTIPLICATIONS,
-    NOWHERE,
     PRODUCTS,
     WEIGHTED,
     Origin,
-    Origins,
     function_name,
-    guessed_axis,
-    stored_axis,
     tensors_in,
 )
 from lightning_neurohealth.owners import Owners
 from lightning_neurohealth.patience import Patience
 from lightning_neurohealth.patterns import Patterns
-from lightning_neurohealth.sharding import Part, piece
-from lightning_neurohealth.weights import Applied, applied_weight, know_weight, shared_neurons
+from lightning_neurohealth.sharding import piece
+from lightning_neurohealth.sightings import Sightings
+from lightning_neurohealth.weights import applied_weight, shared_neurons
 
 
 class LayerFinder:
@@ -57,16 +53,15 @@ class LayerFinder:
     def __init__(self, model: nn.Module, patterns: Patterns) -> None:
         self.patterns = patterns
         self.modules = {clean_name(name): module for name, module in model.named_modules()}
-        self.layers: dict[str, Layer] = {}
-        self.tracing = True
-        self.unknown: dict[str, str] = {}
         self.calls = Calls()
+        self.tracing = True
         self._owners = Owners(model, self.modules)
+        self._seen = Sightings(self.modules, self._owners, patterns)
+        self.layers, self.unknown = self._seen.layers, self._seen.unknown
+        self._origins = self._seen.origins
         self._patience = Patience(
             {name for name, module in self.modules.items() if name and patterns.wanted(name) and is_owner(module)}
         )
-        self._origins = Origins(self._owners.paths)
-        self._sites: dict[str, Layer | None] = {}
         self._functions: dict[str, Layer] = {}
         self._weights_used = False
         self._arithmetic: set[str] = set()
@@ -74,24 +69,12 @@ class LayerFinder:
         self._composed = Composed()
         self._inner: set[str] = set()
         self._read: Tensor | None = None
-        self._replaced: dict[str, Layer] = {}
-        self._sequence: list[str] = []
-        self._names_in_order: list[str] = []
-        self._activated: dict[int, str] = {}
-        self._inputs: dict[str, tuple[str | None, bool]] = {}
-        self._carried: dict[str, frozenset[str]] = {}
-        self._applied: dict[str, Applied] = {}
-        self._parts: dict[str, Part] = {}
-        self._order = 0
 
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
-        self._origins.clear()
+        self._seen.begin_step()
         self._composed.clear()
         self.calls.begin_step()
-        self._sequence.clear()
-        self._activated.clear()
-        self._order = 0
 
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
@@ -102,16 +85,13 @@ class LayerFinder:
             return
         if self.tracing:
             self._drop_arithmetic()
-            self._names_in_order = merged_order([self._names_in_order, list(dict.fromkeys(self._sequence))])
-            for place, name in enumerate(self._names_in_order):
-                if name in self.layers:
-                    self.layers[name].order = place
-        waits = self._patience.waits(self._sites.keys(), self.tracing)
+            self._seen.settle_order()
+        waits = self._patience.waits(self._seen.sites.keys(), self.tracing)
         self.tracing = bool(self._functions) or self._weights_used or not self.layers or waits
 
     def recalled(self, name: str) -> Layer | None:
         """The layer of a call that runs again while backward does."""
-        return self._sites.get(self.calls.renumbered(name or ROOT, self._sites))
+        return self._seen.sites.get(self.calls.renumbered(name or ROOT, self._seen.sites))
 
     def recalled_function(self, caller: str | None, function: Activation) -> Layer | None:
         """The layer of a function that is applied again within ``caller`` while backward runs."""
@@ -137,8 +117,8 @@ class LayerFinder:
         axis = neuron_axis(module, out)
         part = shared_neurons(module, piece(out).shape[axis])
         if part is not None:
-            self._parts[call] = part
-        layer = self._produce(call, name, axis, inputs, out, own_function(module))
+            self._seen.parts[call] = part
+        layer = self._seen.produce(call, name, axis, inputs, out, own_function(module))
         for other in others:
             self._origins.note(other, Origin(sources=frozenset({call}), carried=frozenset({call})))
         return layer
@@ -148,25 +128,14 @@ class LayerFinder:
         call = self.calls.numbered(name)
         if not self.tracing:
             return self._known(call)
-        layer = None if z is None else self._activate(call, name or ROOT, function, z)
-        self._sites[call] = layer
+        layer = None if z is None else self._seen.activate(call, name or ROOT, function, z)
+        self._seen.sites[call] = layer
         return layer
 
     def leave(self, layer: Layer | None, a: Tensor) -> None:
         """``a`` is the activation of ``layer``."""
         if self.tracing and layer is not None:
-            lower = layer.function.lower
-            self._origins.note(
-                a,
-                Origin(
-                    axis=layer.axis % a.dim(),
-                    order=layer.order,
-                    layer=layer,
-                    sources=frozenset({layer.name}),
-                    carried=frozenset({layer.name}),
-                    nonnegative=lower is not None and lower >= 0,
-                ),
-            )
+            self._seen.leave(layer, a)
 
     # Calls of functions
 
@@ -191,7 +160,7 @@ class LayerFinder:
         return read
 
     def _apply(self, call: str, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
-        layer = self._activate(call, function.name, function, z)
+        layer = self._seen.activate(call, function.name, function, z)
         module = None if caller is None else self.modules.get(caller)
         if layer is not None:
             self._functions[call] = layer
@@ -217,8 +186,8 @@ class LayerFinder:
                 self._weights_used = True
                 path = self._owners.paths[id(applied.parameter)]
                 call = self.calls.numbered(path)
-                self._applied[call] = applied
-                return self._produce(call, self._owners.homes[path], applied.out_axis, tuple(applied.inputs), out)
+                self._seen.applied[call] = applied
+                return self._seen.produce(call, self._owners.homes[path], applied.out_axis, tuple(applied.inputs), out)
             if not within and name not in WEIGHTED:
                 find_gates(self._origins, [t for t in tensors if is_bounded(self._origins, t)])
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
@@ -246,10 +215,9 @@ class LayerFinder:
             self._inner.add(inner)
             self._outside.discard(inner)
             part = self._functions.pop(inner, None)
-            if part is not None and self.layers.get(part.name) is part:
-                part.superseded = True
-                del self.layers[part.name]
-        self._activated = {order: call for order, call in self._activated.items() if call not in self._inner}
+            if part is not None:
+                self._seen.drop(part)
+        self._seen.free(self._inner)
         self._read = root
         return self._apply(self.calls.numbered(within + function.name), caller, function, root)
 
@@ -258,104 +226,13 @@ class LayerFinder:
         for call in self._outside & self._functions.keys():
             layer = self._functions[call]
             if layer.output:
-                layer.superseded = True
-                self.layers.pop(layer.name, None)
                 self._arithmetic.add(call)
-                del self._functions[call]
-                linear = self._replaced.get(layer.name)
-                if linear is not None:
-                    linear.superseded = False
-                    self.layers[linear.name] = self._sites[linear.name] = linear
+                self._seen.drop_activation(self._functions.pop(call))
         self._outside.clear()
 
     def _known(self, call: str) -> Layer | None:
         try:
-            return self._sites[call]
+            return self._seen.sites[call]
         except KeyError:
             self._patience.missed.add(call)
             return None
-
-    def _produce(
-        self,
-        call: str,
-        owner: str,
-        axis: int,
-        inputs: tuple[Any, ...],
-        out: Tensor,
-        function: Activation = IDENTITY,
-    ) -> Layer | None:
-        self._order += 1
-        self._sequence.append(call)
-        read = tensors_in(inputs)
-        for source in self._sources(read):
-            source.output = False
-        origin = self._origins.of(read[0]) if read else NOWHERE
-        self._inputs[call] = (origin.layer.name if origin.layer else None, origin.nonnegative)
-        self._carried[call] = self._origins.carried(read)
-        self._origins.note(out, Origin(axis, call, self._order, None, frozenset({call}), frozenset({call})))
-        if call in self._sites and self._sites[call] is None:
-            return None
-        known = self.layers.get(call)
-        if known is not None and known.activation is not None and function.linear:
-            return None
-        activation = None if function.linear else function.name
-        layer = self._register(self._layer(call, call, axis, out, function, activation), owner)
-        self._sites[call] = layer
-        return layer
-
-    def _activate(self, call: str, activation: str, function: Activation, z: Tensor) -> Layer | None:
-        origin = self._origins.of(z)
-        axis = guessed_axis(z) if origin.axis is None else origin.axis
-        owner = origin.owner
-        taken = self.layers.get(owner) if owner else None
-        again = owner is not None and self._activated.setdefault(origin.order, call) != call
-        if again or (taken is not None and taken.activation not in (None, activation)):
-            owner = None
-        if owner is None:
-            self._order += 1
-            for source in self._sources([z]):
-                source.output = False
-        if taken is not None and taken.activation is None and owner is not None:
-            taken.superseded = True
-            self._replaced[owner] = taken
-            del self.layers[owner]
-            self._sites[owner] = None
-        layer = self._layer(owner or call, owner, axis, z, function, activation)
-        layer.order = origin.order if owner else self._order
-        layer.normalized = owner is not None and origin.normalized
-        path = owner.split("#")[0] if owner else None
-        path = "" if path == ROOT and path not in self.modules else path
-        return self._register(layer, path if path is None else self._owners.homes.get(path, path))
-
-    def _layer(
-        self, name: str, producer: str | None, axis: int, x: Tensor, function: Activation, activation: str | None
-    ) -> Layer:
-        part, neurons = self._parts.get(producer or ""), piece(x).shape[axis]
-        if part is not None and part.width != neurons:
-            part = None
-        neurons = neurons if part is None else part.of
-        return Layer(name, neurons, stored_axis(axis, x.dim()), x.device, function, activation, part=part)
-
-    def _register(self, layer: Layer, owner: str | None) -> Layer | None:
-        if not self.patterns.wanted(layer.name):
-            self.unknown[layer.name] = "excluded"
-            return None
-        self._sequence.append(layer.name)
-        known = self.layers.get(layer.name)
-        if known is not None:
-            if known.neurons != layer.neurons:
-                self.unknown[layer.name] = f"changes its width from {known.neurons} to {layer.neurons}"
-                return None
-            known.axis = layer.axis
-            return known
-        layer.order = layer.order or self._order
-        layer.owner = owner
-        layer.sources = self._carried.get(layer.name, frozenset())
-        if owner is not None:
-            know_weight(layer, owner, self.modules.get(owner), self._owners.names, self._applied.get(layer.name))
-            layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
-        self.layers[layer.name] = layer
-        return layer
-
-    def _sources(self, tensors: Iterable[Tensor]) -> list[Layer]:
-        return [self.layers[name] for name in self._origins.sources(tensors) if name in self.layers]

@@ -25,6 +25,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "activations window sharding",
         "layers nn samples",
         "weights roster calls owners gates patience composed",
+        "sightings",
         "finder parameters life",
         "holdings",
         "layer_weights",
