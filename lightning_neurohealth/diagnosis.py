@@ -13,6 +13,7 @@ from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life, observe
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.repeats import one_of_each
 from lightning_neurohealth.rules import LayerRule, Rule, Verdict
 from lightning_neurohealth.rules.base import FACTS
 from lightning_neurohealth.window import Past, Window
@@ -91,7 +92,7 @@ class Diagnosis:
                     firm.add((rule.name, place))
         self._streaks, self._since = streaks, since
         order = {name: i for i, name in enumerate(layers)}
-        found = [replace(f, since=since[f.condition, f.layer]) for f in found]
+        found = one_of_each([replace(f, since=since[f.condition, f.layer]) for f in found], layers)
         if any(f.condition == "non_finite" for f in found):
             # what other rules see from then on is its wake, unless it was there before
             known = (

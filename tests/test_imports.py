@@ -24,7 +24,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "progress compiled terminal",
         "activations window sharding",
         "layers nn samples",
-        "weights roster calls owners gates patience composed",
+        "weights roster calls repeats owners gates patience composed",
         "sightings",
         "finder parameters life",
         "holdings",
