@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, fed_by
+from lightning_neurohealth.window import Window
 
 LARGE = 2.0
 """``init_scale`` up to which weights are of the usual size: torch's default is 0.6 of Xavier's, trained ones double."""
@@ -26,7 +28,9 @@ class Saturation(Bands, LayerRule):
     ReLU or GELU instead.
 
     Sources: technical deep dive (S2), activation monitoring (S1), Glorot and Bengio (2010). The seeds' bounds, |tanh|
-    > 0.9 or more than 10 % of neurons, are passed by 30 to 70 % of rows in healthy networks; hence 0.99, and 80 %.
+    > 0.9 or more than 10 % of neurons, are passed by 30 to 70 % of rows in healthy networks; hence 0.99, and 80 %. A
+    loss that falls is no excuse for a layer that was stuck at the first step and still is: what has learned lies behind
+    it, on features that were drawn and never trained. It is SERIOUS then, since the rest works.
     """
 
     warning: float = 0.65
@@ -36,6 +40,8 @@ class Saturation(Bands, LayerRule):
     def judge(
         self,
         layer: Layer,
+        window: Window,
+        initial: dict[str, dict[str, Tensor]],
         saturation_rate: Tensor,
         tail_rate: Tensor | None = None,
         preactivation_mean: Tensor | None = None,
@@ -46,12 +52,17 @@ class Saturation(Bands, LayerRule):
     ) -> Verdict | None:
         if layer.output or layer.gate:
             return None
-        off_at_zero = 0.0 in layer.function.dead_values
-        rate = saturation_rate if tail_rate is None or off_at_zero else saturation_rate.maximum(tail_rate)
+        rate = _stuck(layer, saturation_rate, tail_rate)
         share = float(rate.mean())
         severity = self.severity(share)
         if not severity:
             return None
+        first = (initial.get(measure, {}).get(layer.name) for measure in ("saturation_rate", "tail_rate"))
+        born = (at_start := next(first)) is not None and float(
+            _stuck(layer, at_start, next(first)).mean()
+        ) > self.serious
+        if born and window.progress.learning:
+            severity = min(severity, Severity.SERIOUS)
         stuck = rate > self.serious
         owner, name = fed_by(layer), layer.function.name
         cause, remedy = "its pre-activations are too large for its activation", f"initialise {owner} with Xavier"
@@ -75,6 +86,7 @@ class Saturation(Bands, LayerRule):
             cause=cause,
             remedy=f"{remedy}, {norm}lower the learning rate, or use a ReLU or GELU instead of {name}",
             neurons=chosen(stuck),
+            certain=born,
         )
 
     def _why(self, layer: Layer, pushed: bool, init_scale: Tensor | None) -> tuple[str, str]:
@@ -92,3 +104,8 @@ class Saturation(Bands, LayerRule):
             )
         why = "" if math.isnan(spread) else f": its weights have {spread:.2g} times the spread of Xavier's"
         return why, f"initialise {owner} with Xavier, normalise its inputs"
+
+
+def _stuck(layer: Layer, saturation_rate: Tensor, tail_rate: Tensor | None) -> Tensor:
+    off_at_zero = 0.0 in layer.function.dead_values
+    return saturation_rate if tail_rate is None or off_at_zero else saturation_rate.maximum(tail_rate)

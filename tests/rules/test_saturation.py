@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.progress import Progress
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.saturation import Saturation
 from tests import networks
@@ -41,13 +42,24 @@ def test_tells_bias_from_weights() -> None:
 
 # The rule alone
 
+NOTHING_LEARNED = by_hand.flat()
 
-def judge(share: float, tail: float | None = None, layer: Any = None, **facts: Any) -> Verdict | None:
+
+def judge(
+    share: float,
+    tail: float | None = None,
+    layer: Any = None,
+    at_start: float = 0.0,
+    progress: Progress = NOTHING_LEARNED,
+    **facts: Any,
+) -> Verdict | None:
     """A tanh layer on this share of rows at an end, in all neurons alike."""
     layer = layer or by_hand.layer(act=nn.Tanh(), **facts)
     rate = torch.full((100,), share, dtype=torch.float64)
     tails = {} if tail is None else {"tail_rate": torch.full((100,), tail, dtype=torch.float64)}
-    return Saturation().judge(layer=layer, saturation_rate=rate, **tails)
+    first = torch.full((100,), at_start, dtype=torch.float64)
+    window, initial = by_hand.window(progress=progress), {"saturation_rate": {"fc1": first}}
+    return Saturation().judge(layer=layer, window=window, initial=initial, saturation_rate=rate, **tails)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +77,15 @@ def judge(share: float, tail: float | None = None, layer: Any = None, **facts: A
 def test_bands(share: float, severity: Severity | None) -> None:
     verdict = judge(share)
     assert (verdict and verdict.severity) == severity
+
+
+def test_learning_does_not_excuse_a_layer_that_was_stuck_at_the_first_step() -> None:
+    learning = by_hand.learning()
+    verdict = judge(0.99, at_start=0.81, progress=learning)
+    assert (verdict.certain, verdict.severity) == (True, Severity.SERIOUS)  # the rest works
+    assert judge(0.99, at_start=0.81).severity == Severity.CRITICAL
+    assert judge(0.7, at_start=0.99, progress=learning).severity == Severity.WARNING
+    assert not judge(0.99, at_start=0.79, progress=learning).certain
 
 
 def test_tails_count_as_much_as_ends() -> None:
@@ -85,7 +106,9 @@ def test_outputs_and_gates_may_be_sure(fact: str) -> None:
 def test_names_the_neurons_that_are_stuck() -> None:
     rate = torch.full((100,), 0.79, dtype=torch.float64)
     rate[:50] = 1.0
-    verdict = Saturation().judge(layer=by_hand.layer(act=nn.Tanh()), saturation_rate=rate)
+    verdict = Saturation().judge(
+        layer=by_hand.layer(act=nn.Tanh()), window=by_hand.window(), initial={}, saturation_rate=rate
+    )
     assert verdict.severity == Severity.SERIOUS
     assert verdict.value == pytest.approx(0.895)
     assert verdict.neurons == tuple(range(50))
@@ -97,7 +120,7 @@ def explain(mean: float, std: float, layer: Any = None, **evidence: float) -> Ve
     sizes = {"preactivation_mean": torch.full((100,), mean), "preactivation_std": torch.full((100,), std)}
     layer = layer or by_hand.layer(act=nn.Tanh())
     facts = {"saturation_rate": torch.ones(100), "weight_norm": torch.ones(100), **sizes, **known}
-    verdict = Saturation().judge(layer=layer, **facts)
+    verdict = Saturation().judge(layer=layer, window=by_hand.window(), initial={}, **facts)
     assert verdict is not None
     assert "between -2.5 and 2.5" in verdict.cause
     return verdict
