@@ -41,6 +41,8 @@ class LossSpike(RunRule):
         share: Least height, as a share of the loss at the start: a network that is sure of itself leaps from next to
             nothing to little.
         rare: Share of the steps from which on spikes are usual in this run.
+        alien: Times the loss at the start, and ten times as often the usual loss, above which a spike is none of those:
+            no batch like the others costs a trained network ten times what it costs an untrained one.
         before: Steps from which the usual deviation is known well enough: of 30, it is known to a fifth.
     """
 
@@ -49,6 +51,7 @@ class LossSpike(RunRule):
     skew: float = 5.0
     share: float = 0.05
     rare: float = 0.01
+    alien: float = 10.0
     before: int = 30
 
     def judge(self, window: Window, past: list[Past], train_loss: Tensor) -> Iterable[Verdict]:
@@ -69,7 +72,11 @@ class LossSpike(RunRule):
             for i in beginnings
             if i >= max(len(earlier), self.before) and not (steps == 1 and _ends_an_epoch(step_of(i), window))
         ]
-        if not late or len(beginnings) > max(FEW, self.rare * len(every)):
+        if len(beginnings) > max(FEW, self.rare * len(every)):
+            least = self.alien * abs(window.progress.initial)
+            alien = [i for i in beginnings if every[i] > max(least, 10 * self.alien * abs(_usual(every, i)))]
+            late = [i for i in late if i in alien] if len(alien) <= len(every) / 10 else []
+        if not late:
             return
         worst = max(late, key=lambda i: every[i])
         score = z_scores(every[worst : worst + 1], every[:worst])[0]

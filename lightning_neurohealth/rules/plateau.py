@@ -16,6 +16,7 @@ from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.rules.evidence import (
     began_elsewhere,
     flat,
+    growth,
     median_snr,
     of_all,
     rate_rises,
@@ -26,6 +27,7 @@ from lightning_neurohealth.window import Past, Window
 
 STILL, LARGE = 1e-6, 0.1
 NOISE, SIGNAL = 1.5, 3.0
+SHRUNK = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class Plateau(RunRule):
         gradient_norm: dict[str, Tensor] | None = None,
         activation_std: dict[str, Tensor] | None = None,
         zero_rate: dict[str, Tensor] | None = None,
+        weight_norm: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
         progress = window.progress
         fall = progress.since_start(self.learned)
@@ -99,6 +102,10 @@ class Plateau(RunRule):
             severity = Severity.WARNING  # update_ratio_high says so
             cause = f"a step changes the weights by {ratio:.2g} of their size: they are thrown about{known}"
             remedy = "lower the learning rate tenfold or more, and warm it up"
+        elif constant and (size := growth(layers, weight_norm or {}, initial)) < SHRUNK:
+            cause = f"the weights have shrunk to {size:.1g} of what they were at the start: their decay outweighs the "
+            cause += "gradient, and outputs hardly differ from row to row"
+            remedy = "lower weight_decay, or the penalty on the weights, a hundredfold"
         elif fall.share > 3 * fall.error and not snr < NOISE:
             severity = Severity.WARNING
             cause = f"it does fall, but slowly{known}"

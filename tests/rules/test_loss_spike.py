@@ -127,6 +127,16 @@ def test_silent_where_tall_losses_are_usual(draw: Draw) -> None:
     assert sum(judge(losses[i : i + 500]) is not None for i in range(0, 3000, 500)) == 0
 
 
+@pytest.mark.parametrize(
+    ("height", "every", "speaks"), [(300.0, 30, True), (300.0, 9, False), (90.0, 30, False)], ids=str
+)
+def test_batches_of_another_kind_stand_out_however_often_they_come(height: float, every: int, speaks: bool) -> None:
+    losses = [height if i % every == every - 1 else loss for i, loss in enumerate(noisy(300))]
+    verdict = judge(losses)
+    assert (verdict is not None) == speaks
+    assert verdict is None or "such leaps in this window" in verdict.message
+
+
 def test_next_to_nothing_may_leap_to_little() -> None:
     losses = noisy(200, 1e-3, 1e-4)
     losses[170] = 0.05

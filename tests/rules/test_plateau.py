@@ -58,11 +58,12 @@ def judge(
     outputs: float | None = 0.1,
     zeros: float | None = 0.5,
     spread: float | None = None,
+    size: float | None = None,
     before: Any = (),
     adversarial: bool = False,
     **facts: Any,
 ) -> Verdict | None:
-    """Of a hidden layer and an output; ``spread`` is that of the norms of neurons at the start."""
+    """Of a hidden layer and an output; ``spread`` is that of the norms of neurons at the start, ``size`` theirs now."""
     progress = by_hand.losses(*(losses or noise(2.3, 0.05, 200)), adversarial=adversarial)
 
     def both(value: float | None) -> Any:
@@ -83,6 +84,7 @@ def judge(
             gradient_norm=both(norm),
             activation_std=None if outputs is None else {"fc1": torch.ones(100), "fc2": torch.full((10,), outputs)},
             zero_rate=None if zeros is None else {"fc1": torch.full((100,), zeros)},
+            weight_norm=None if size is None else {"fc1": torch.full((100,), size)},
         )
     )
     assert len(verdicts) <= 1
@@ -179,3 +181,11 @@ def test_a_slow_fall_is_a_warning() -> None:
 def test_speaks_without_the_evidence_that_it_can_do_without() -> None:
     verdict = judge(ratio=None, snr=None, norm=None, outputs=None, zeros=None, seen=400, step=400)
     assert level(verdict) == Severity.SERIOUS
+
+
+@pytest.mark.parametrize(("size", "outputs", "speaks"), [(0.05, 1e-3, True), (0.2, 1e-3, False), (0.05, 0.1, False)])
+def test_tells_weights_that_their_decay_has_shrunk(size: float, outputs: float, speaks: bool) -> None:
+    slowly = [2.3 - 0.0003 * i for i in range(200)]  # down to what a constant prediction gives
+    verdict = judge(slowly, spread=0.0, size=size, outputs=outputs, snr=5.0)
+    assert ("weight_decay" in verdict.remedy) == speaks
+    assert level(verdict) == (Severity.SERIOUS if speaks else Severity.WARNING)
