@@ -69,7 +69,8 @@ class VanishingGradients(RunRule):
         found = [verdict for side in sides.values() for verdict in self._along(side, layers, first)]
         yield from found
         if not found and window.progress.adversarial and past:
-            yield from self._starved(alive, layers, first)
+            for side in sides.values():
+                yield from self._starved(side, layers, first)
 
     def _underflowed(self, sizes: dict[str, float]) -> dict[str, float]:
         """Layers before the faintest of those that vanish whose gradient is 0: squares under 1e-45 are, in float32."""
@@ -86,10 +87,11 @@ class VanishingGradients(RunRule):
         most = max(alive, key=alive.__getitem__)
         small = [name for name in alive if alive[name] < self.warning * alive[most]]
         small = [name for name in small if not self._wakes(name, most, alive, layers, first)]
-        least = min(small, key=alive.__getitem__, default=None)
-        if least is not None:
+        if small:
+            severity = max(self._severity(alive[name] / alive[most]) for name in small)
+            # the first that is as bad: which is the least of all changes from window to window
+            least = next(n for n in layers if n in small and self._severity(alive[n] / alive[most]) is severity)
             ratio = alive[least] / alive[most]
-            severity = Severity(1 + (ratio < self.serious) + (ratio < self.critical))
             yield Verdict(
                 severity=severity,
                 value=ratio,
@@ -102,6 +104,9 @@ class VanishingGradients(RunRule):
                 "normalisation between them, or use ReLU-like activations",
             )
 
+    def _severity(self, ratio: float) -> Severity:
+        return Severity(1 + (ratio < self.serious) + (ratio < self.critical))
+
     def _wakes(
         self, name: str, most: str, alive: dict[str, float], layers: dict[str, Layer], first: dict[str, Tensor]
     ) -> bool:
@@ -112,22 +117,24 @@ class VanishingGradients(RunRule):
     def _starved(
         self, alive: dict[str, float], layers: dict[str, Layer], first: dict[str, Tensor]
     ) -> Iterable[Verdict]:
-        """Every part whose gradients are next to nothing beside what they were: which of them suffers, and which has
-        won, cannot be told from here."""
-        for name, rms in alive.items():
-            start = float(first.get(layers[name].weight or "", 0.0))
-            if rms < self.early * start:
-                yield Verdict(
-                    severity=Severity.SERIOUS,
-                    value=rms / start,
-                    threshold=self.early,
-                    layer=name,
-                    message=f"the gradient of {name} has fallen to {rms / start:.1g} of what it was in the "
-                    "first window",
-                    cause="its adversary is so sure that nothing flows back, or it is the one that has won",
-                    remedy="weaken the stronger side (learning rate, fewer steps, label smoothing), or use a loss "
-                    "that does not saturate",
-                )
+        """A side whose gradients are next to nothing beside what they were: which side suffers, and which has won,
+        cannot be told from here."""
+        starts = {name: float(first.get(layers[name].weight or "", 0.0)) for name in alive}
+        starved = [name for name in layers if name in alive and alive[name] < self.early * starts[name]]
+        if starved:
+            name = starved[0]
+            share = alive[name] / starts[name]
+            more = f", and so have those of {len(starved) - 1} more that learn with it" if starved[1:] else ""
+            yield Verdict(
+                severity=Severity.SERIOUS,
+                value=share,
+                threshold=self.early,
+                layer=name,
+                message=f"the gradient of {name} has fallen to {share:.1g} of what it was in the first window{more}",
+                cause="its adversary is so sure that nothing flows back, or it is the one that has won",
+                remedy="weaken the stronger side (learning rate, fewer steps, label smoothing), or use a loss that "
+                "does not saturate",
+            )
 
 
 def _cause(layers: dict[str, Layer], least: str, most: str) -> str:

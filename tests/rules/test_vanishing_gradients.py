@@ -126,11 +126,20 @@ def test_adversarial_parts_are_held_against_their_own_start() -> None:
     assert judge(0.9e-3, 1e-2, past=[(1.0, 1.0)]) is None
 
 
-def test_names_every_part_that_starves() -> None:
+def test_names_every_side_that_starves_once() -> None:
     """A sure discriminator has small gradients itself; the generator behind it is what suffers."""
     adversarial = by_hand.losses(*[1.0] * 40, adversarial=True)
-    found = verdicts(1e-4, 1e-4, 1.0, past=[(1.0, 1.0, 1.0)], progress=adversarial)
-    assert {verdict.layer for verdict in found} == {"fc1", "fc2"}
+    sides = {"fc1.weight": 0, "fc2.weight": 0, "fc3.weight": 1}
+    found = verdicts(1e-4, 1e-4, 1e-4, past=[(1.0, 1.0, 1.0)], progress=adversarial, optimizer_of=sides)
+    assert [verdict.layer for verdict in found] == ["fc1", "fc3"]
+    assert ["1 more that learn" in verdict.message for verdict in found] == [True, False]
+    sides["fc2.weight"] = 1
+    assert verdicts(1e-4, 1e-4, 1.0, past=[(1.0, 1.0, 1.0)], progress=adversarial, optimizer_of=sides)[1].layer == "fc2"
+
+
+def test_names_the_first_of_those_that_are_as_bad() -> None:
+    assert judge(1e-6, 1e-7, 1.0).layer == "fc1"
+    assert judge(1e-6, 1e-9, 1.0).layer == "fc2"
 
 
 def test_a_branch_that_wakes_up_is_silent() -> None:
