@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.history import History, spread
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.packing import pack, plain, unpack
 from lightning_neurohealth.report import LayerReport, Report, worst_by_layer
 from lightning_neurohealth.thin_layers import Schema, Table, ThinLayers
@@ -36,7 +37,8 @@ def to_document(report: Report) -> dict[str, Any]:
     """Every window up to ``report``, in plain containers fit for JSON.
 
     ``windows`` say where, when and what was found; ``measures`` hold the means of each layer's neurons, ``[windows,
-    layers]``; ``neurons`` each neuron's numbers, ``[windows, neurons]``; ``last`` all numbers of the last window.
+    layers]``; ``neurons`` each neuron's numbers, ``[windows, neurons]``; ``last`` all numbers of the last window;
+    ``life`` the life-cycle of each layer's neurons, with nothing in it where none has ever been silent.
     """
     history = History.of(report)
     layers = history.layers
@@ -67,6 +69,7 @@ def to_document(report: Report) -> dict[str, Any]:
             for measure in known
         },
         "last": {name: {m: pack(v) for m, v in layer.items()} for name, layer in report.layers.items()},
+        "life": {name: _of_life(layer.life) for name, layer in report.layers.items() if layer.life is not None},
         "parameters": {name: {m: pack(v) for m, v in table.items()} for name, table in report.parameters.items()},
     }
 
@@ -133,6 +136,19 @@ def _rows(history: History, measure: str, name: str, kept: set[int]) -> dict[str
     return {"windows": [places[row] for row in rows], "values": pack(values[rows])} if rows else None
 
 
+def _of_life(life: Life) -> dict[str, Any]:
+    if not bool((life.silent | life.born | (life.deaths > 0) | (life.revived >= 0)).any()):
+        return {}
+    return {field.name: pack(getattr(life, field.name)) for field in fields(life)}
+
+
+def _life(facts: Mapping[str, Any], neurons: int) -> Life:
+    life = Life.of(torch.zeros(neurons, dtype=torch.bool))
+    for name in facts:
+        setattr(life, name, unpack(facts[name]).to(getattr(life, name).dtype))
+    return life
+
+
 def _read(document: Mapping[str, Any]) -> Report:
     windows = document["windows"]
     table = [LayerReport(**facts, measures={}) for facts in document["layers"]]
@@ -155,8 +171,13 @@ def _read(document: Mapping[str, Any]) -> Report:
         report = _report(window, layers, findings, report)
     if report is None:
         raise ValueError("there is no window")
+    lives = document.get("life", {})
     layers = {
-        name: replace(layer, measures={m: unpack(v) for m, v in document["last"][name].items()})
+        name: replace(
+            layer,
+            measures={m: unpack(v) for m, v in document["last"][name].items()},
+            life=_life(lives[name], layer.neurons) if name in lives else None,
+        )
         for name, layer in report.layers.items()
     }
     parameters = {name: {m: unpack(v) for m, v in row.items()} for name, row in document["parameters"].items()}

@@ -45,7 +45,7 @@ class LayerReport(Mapping[str, Tensor]):
         output: True for a layer that nothing with weights reads.
         severity: The worst finding on this layer.
         life: The life-cycle of its neurons up to this window: who is silent, since when, who came back; ``None`` where
-            it is not followed, and in reports that were loaded or thinned.
+            it is not followed, in reports that were thinned, and in the windows before the last of one that was loaded.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import torch
 
 from lightning_neurohealth import Report, Severity, archive
 from lightning_neurohealth.archive import SchemaError, from_document, to_document
+from lightning_neurohealth.life import Life
 from lightning_neurohealth.report import Coverage, LayerReport
 from lightning_neurohealth.thin_layers import ThinLayers
+from tests.rules import by_hand
 from tests.sinks.conftest import make_finding, make_report
 from tests.training import MLP, fit
 
@@ -72,6 +74,27 @@ def test_windows_before_come_back_with_means_and_the_neurons_that_were_chosen() 
     assert first[NAME]["on_rate"].tolist() == [0.0, 0.25, 0.5, 1.0]
     assert first[NAME]["zero_rate"].item() == pytest.approx(0.5625)
     assert first[NAME]["dormancy"].isnan()
+
+
+def test_who_has_died_and_come_back_is_kept_for_the_last_window() -> None:
+    report, life = chain(), Life.of(torch.tensor([True, False, False, False]))
+    for step, silent in enumerate([[1, 0, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1]], 1):
+        life.observe(torch.tensor(silent).bool(), 20_000.0, by_hand.window(seen=20 * step, learning_rate=0.1))
+    woke = Life.of(torch.tensor([True, False, False, False]))
+    for step, silent in enumerate([True, False], 1):
+        woke.observe(torch.tensor([silent, False, False, False]), 100.0, by_hand.window(seen=20 * step))
+    lives = {NAME: life, "head": woke}
+    report = replace(report, layers={n: replace(x, life=lives[n]) for n, x in report.layers.items()})
+    read = back(report)
+    for name in report:
+        for field in fields(Life):
+            was, now = getattr(report[name].life, field.name), getattr(read[name].life, field.name)
+            assert now.dtype == was.dtype
+            assert torch.equal(now.nan_to_num(-1.0), was.float().to(was.dtype).nan_to_num(-1.0))
+    assert read[NAME].life.confirmed().tolist() == [True, False, False, True]
+    assert read["head"].life.revived.tolist() == [40, -1, -1, -1]
+    assert read.previous[NAME].life is None
+    assert back(chain())[NAME].life is None
 
 
 def test_writing_what_was_read_gives_the_same() -> None:
