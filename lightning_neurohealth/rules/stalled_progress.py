@@ -35,7 +35,8 @@ class StalledProgress(RunRule):
     et al. (2018) for the noise that a learning rate keeps up. Beside the length of the run, no slope is too small: what
     falls beyond its own noise makes progress, as language models do by a few per cent in the last third. A loss that
     is a few per cent of what it was has arrived; a schedule that has begun to decay the rate is a remedy on its way;
-    one that raises it may raise the loss.
+    one that raises it may raise the loss. A loss of both signs at the start, as a policy gradient's, is no distance
+    from anything: it may rise while the policy improves.
 
     Attributes:
         stretch: Windows without progress, at least; where a third of the run is longer, that.
@@ -64,6 +65,8 @@ class StalledProgress(RunRule):
     ) -> Iterable[Verdict]:
         progress = window.progress
         if progress.adversarial or progress.improving or len(past) < self.stretch:
+            return
+        if min(progress.start, default=0.0) < 0 < max(progress.start, default=0.0):
             return
         begun = min(past[-self.stretch].window.seen, round(window.seen * 2 / 3))
         names = trained_matrices(layers, parameters)

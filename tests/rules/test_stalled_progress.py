@@ -32,21 +32,12 @@ def test_tells_what_is_no_longer_trained_from_what_bounces() -> None:
     assert "decay the learning rate" in found(sick_runs.held_up_by_its_rate)[-1].remedy
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        *networks.HEALTHY,
-        tempting_runs.warm_up_and_cosine,
-        tempting_runs.slow_warm_up,
-        tempting_runs.steps_down,
-        tempting_runs.log_likelihood,
-        tempting_runs.hinge_that_reaches_zero,
-        tempting_runs.slow_start,
-        tempting_runs.sure_and_right,
-        tempting_runs.adapter_on_a_converged_network,
-    ],
-    ids=lambda network: network.__name__,
-)
+CHASES_ITSELF = {tempting_runs.value_learning}
+"""What it learns moves its own targets, so that the loss rises while it gets better; that does not show in the loss."""
+HEALTHY = [*networks.HEALTHY, *(run for run in tempting_runs.HEALTHY if run not in CHASES_ITSELF)]
+
+
+@pytest.mark.parametrize("network", HEALTHY, ids=lambda network: network.__name__)
 def test_silent_where_there_is_none(network: Any) -> None:
     assert found(network) == []
 
@@ -130,6 +121,11 @@ def test_what_has_never_fallen_is_a_plateau() -> None:
 def test_what_is_next_to_nothing_has_arrived() -> None:
     assert judge(run(lambda t: max(0.05, 2.0 - 10 * t), noise=0.01)) is None
     assert judge(run(lambda t: max(-0.5, 2.0 - 10 * t), noise=0.01)) is not None
+
+
+def test_a_loss_of_both_signs_is_no_distance() -> None:
+    assert judge(run(lambda t: max(-0.5, 0.1 - 5 * t))) is None
+    assert judge(run(lambda t: max(-2.5, -0.1 - 5 * t))) is not None
 
 
 def test_needs_several_windows_and_enough_steps() -> None:
