@@ -66,11 +66,11 @@ class VanishingGradients(RunRule):
             # the losses of adversaries have nothing to do with each other
             side = parameters.optimizer_of.get(layers[name].weight or "") if window.progress.adversarial else None
             sides.setdefault(side, {})[name] = rms
-        found = [verdict for side in sides.values() for verdict in self._along(side, layers, first)]
+        found = [verdict for part in sides.values() for verdict in self._along(part, layers, first)]
         yield from found
         if not found and window.progress.adversarial and past:
-            for side in sides.values():
-                yield from self._starved(side, layers, first)
+            for part in sides.values():
+                yield from self._starved(part, layers, first)
 
     def _underflowed(self, sizes: dict[str, float]) -> dict[str, float]:
         """Layers before the faintest of those that vanish whose gradient is 0: squares under 1e-45 are, in float32."""
