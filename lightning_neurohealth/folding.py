@@ -41,14 +41,12 @@ def fold(x: Tensor, axis: int) -> Tensor:
 
 def upright(x: Tensor) -> Tensor:
     """``[outer, neurons, inner]`` as ``[rows, neurons, 1]`` in memory of its own, over which sums are quickest."""
-    if x.shape[2] == 1:
-        return x.clone(memory_format=torch.contiguous_format)
-    turned = x.movedim(1, 2)
+    turned = x if x.shape[2] == 1 else x.movedim(1, 2)
     return turned.clone(memory_format=torch.contiguous_format).view(-1, x.shape[1], 1)
 
 
 def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
-    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, all of what is small.
+    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, all of what is small; a copy.
 
     s has no divisor in common with the axis, so that all columns of images and all places of texts come, and ``phase``,
     which counts measured steps, moves the first one on.
@@ -56,12 +54,11 @@ def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
     outer, neurons, inner = x.shape
     line, step = _spacing(outer, neurons, inner, rows)
     if step is None:
-        return x
+        return upright(x)
     if line is None:
-        place = phase % inner
-        return x[phase % step :: step, :, place : place + 1]
+        return upright(x[phase % step :: step, :, phase % inner :][:, :, :1])
     lines = x.unflatten(2, (-1, line))[:, :, phase % step :: step]
-    return lines.movedim(1, 3).reshape(-1, neurons, 1)
+    return lines.movedim(1, 3).clone(memory_format=torch.contiguous_format).view(-1, neurons, 1)
 
 
 def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:

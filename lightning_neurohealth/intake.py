@@ -22,7 +22,7 @@ STILL = {
 """Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
 HALVES = (torch.float16, torch.bfloat16)
 SOON = 1 << 16
-"""Elements of rows that are copied to be summed later, together with others."""
+"""Elements of rows that may wait to be summed together with others."""
 
 
 class Intake:
@@ -57,22 +57,15 @@ class Intake:
             part = subject.part
             if part is None and self.repeats:
                 return
-        flows, whole = signal in FLOWS, x
-        if flows and self.most is not None:
-            x = thin(x, None if isinstance(self.most, str) else self.most, self.phase)
+        own = signal in STILL
+        if signal in FLOWS and (self.most is not None or x.numel() <= SOON):
+            most = self.most if isinstance(self.most, int) else None
+            x, own = upright(x) if self.most is None else thin(x, most, self.phase), True
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         if part is not None:
             self.ledger.take(subject, signal, x, part)
-        elif signal in STILL and x.numel() <= SOON:
+        elif own and x.numel() <= SOON:
             self.ledger.take_soon(subject, signal, x)
-        elif flows and x.numel() <= SOON:
-            self.ledger.take_soon(subject, signal, upright(x) if _may_share_memory(x, whole) else x)
         else:
             self.ledger.take(subject, signal, x)
-
-
-def _may_share_memory(x: Tensor, y: Tensor) -> bool:
-    if type(x) is not Tensor:  # e.g. the result of a collective that is still on its way
-        return True
-    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()

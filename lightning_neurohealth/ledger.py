@@ -96,8 +96,9 @@ class Ledger(Shelf):
                 self._catch_up()
 
     def _catch_up(self) -> None:
-        for slots, rows in self._waiting.taken():
-            self._reduce(slots, rows)
+        with torch.no_grad():  # slopes of learned activations are made of their parameters
+            for slots, rows in self._waiting.taken():
+                self._reduce(slots, rows)
 
     def _reduce(self, slots: tuple[Slot, ...], rows: Rows) -> None:
         first = slots[0]

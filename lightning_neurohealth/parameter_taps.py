@@ -191,10 +191,12 @@ class ParameterTaps:
             for layer, (weight, part) in self.weights.by_neuron().items():
                 # a weight that has changed since the step began is not what it was before
                 if layer not in self._weights_before and self.weights.unchanged(layer, self._versions):
-                    self._weights_before[layer] = self._some(weight).clone(), part
+                    self._weights_before[layer] = self._some(weight, copy=True), part
 
-    def _some(self, weight: Tensor) -> Tensor:
-        return weight if self._phase is None else thin(weight, None, self._phase)
+    def _some(self, weight: Tensor, copy: bool = False) -> Tensor:
+        if self._phase is not None:
+            return thin(weight, None, self._phase)
+        return weight.clone() if copy else weight
 
     def _update_norms(self, before: Tensor) -> Tensor:
         """‖ΔW‖ and ‖W‖ of the samples here, ``[2, parameters]``; NaN where lazy parameters have come to life."""
