@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.arena.clock import clocked
 from benchmarks.arena.closing import closing_table
+from benchmarks.arena.memory import memory_table
 from benchmarks.arena.models import CONTENDERS, Contender
 from benchmarks.arena.rivals import CADENCE, players
 from benchmarks.arena.turns import Player, race
@@ -114,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(record=True, width=100)
     for table in tables(chosen.networks, chosen.rounds, chosen.only):
         console.print(table)
+    for measures in ("standard", "full"):
+        console.print(memory_table([CONTENDERS[name] for name in chosen.networks], measures))
     console.print(closing_table())
     if chosen.write:
         RESULTS.write_text(_results(console.export_text()), encoding="utf-8")
@@ -131,9 +134,9 @@ them; `inside` is the time in our own code as a share of a bare step, by its own
 {text.rstrip()}
 ```
 
-Memory: beside each layer's states (float64, {CADENCE} to 30 numbers a neuron) a measured step holds one temporary of at
-most 1 MB, and the update ratio keeps 2,048 evenly spaced elements of each parameter; its relative error against all
-elements is about 1/√2048 ≈ 2 %.
+Memory is that of live tensors. Beside the states a measured step holds what it adds to them, which is as much again,
+rows that wait to be summed together (0.4 MB) and what is computed of a block of them (0.5 MB). The update ratio samples
+1,024 evenly spaced elements of each parameter; its relative error against all elements is about 1/√1024 ≈ 3 %.
 """
 
 

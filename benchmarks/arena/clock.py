@@ -48,16 +48,20 @@ class Clock:
         return timed
 
 
+def places() -> list[tuple[type, str]]:
+    """What of ours Lightning and torch call while a model trains."""
+    return [*((NeuronHealth, event) for event in EVENTS), (Hook, "__call__"), (Taps, "_gradient")]
+
+
 @contextmanager
 def clocked() -> Iterator[Clock]:
     """A clock on all that Lightning and torch call of ours."""
     clock = Clock()
-    places = [(NeuronHealth, event) for event in EVENTS] + [(Hook, "__call__"), (Taps, "_gradient")]
-    before = [getattr(owner, name) for owner, name in places]
-    for (owner, name), call in zip(places, before, strict=True):
+    before = [getattr(owner, name) for owner, name in places()]
+    for (owner, name), call in zip(places(), before, strict=True):
         setattr(owner, name, clock.around(call))
     try:
         yield clock
     finally:
-        for (owner, name), call in zip(places, before, strict=True):
+        for (owner, name), call in zip(places(), before, strict=True):
             setattr(owner, name, call)

@@ -64,7 +64,7 @@ def watched_by_wandb(log_freq: int) -> Player:
         wandb.init(mode="offline", dir=tempfile.mkdtemp(), settings=wandb.Settings(silent=True))
         wandb.watch(net, log="all", log_freq=log_freq)
 
-    return Player(wrap=wrap, steps=1 if log_freq == 1 else CADENCE)
+    return Player(wrap=wrap, steps=log_freq)
 
 
 def players() -> dict[str, Player]:
@@ -84,4 +84,5 @@ def players() -> dict[str, Player]:
     }
     if importlib.util.find_spec("wandb"):
         rivals["wandb.watch, every step"] = watched_by_wandb(1)
+        rivals["wandb.watch, 1 in 100"] = watched_by_wandb(100)
     return rivals

@@ -14,8 +14,8 @@ from lightning_neurohealth.statistics.slots import Slot
 
 SMALL = 1 << 12
 """Elements of a tensor up to which calls cost more than arithmetic, so that those of equal layers share them."""
-WAITING = 3 << 16
-"""Elements that wait at most: three quarters of a megabyte of float32."""
+WAITING = 3 << 15
+"""Elements that wait at most, 0.4 MB of float32: with what is computed of a block, less than a megabyte is held."""
 Filled = tuple[tuple[Slot, ...], Rows]
 """Slots, and the rows of all of them side by side."""
 
