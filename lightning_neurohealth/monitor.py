@@ -121,7 +121,7 @@ class Monitor:
         self.black_box = BlackBox(self.run.device)
         self.diagnosis = Diagnosis(settings.chosen_rules, settings.not_judged)
         self.failure: str | None = None
-        self.renewals = 0
+        self.renewals = self.renewed_at = 0
         self.left_out: dict[str, str] = {}
         self.steps = 0
         self.epoch_steps: int | None = None

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lightning_neurohealth.activations import from_module
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.layers import is_owner
 from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.memory import fitting
 from lightning_neurohealth.parameters import Parameters
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 OFTEN = 10
-"""Replacements after which a model is taken for one that builds its modules anew in every step."""
+"""Measured steps in a row after which a model is taken for one that builds its modules anew in every step."""
 RESTLESS = "it builds modules anew all the time; those that it had at first are watched"
 
 
@@ -25,17 +28,41 @@ class Structure:
     """The modules and parameters of a model at one moment, which are looked at again before every measured step."""
 
     def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._look()
+        self._counting = self._that_count()
+
+    def _look(self) -> None:
+        model = self._model
         self._held = [(module._modules, module._parameters) for module in model.modules()]
         self._parts = [[*modules.values(), *parameters.values()] for modules, parameters in self._held]
         self._known = [[*map(id, parts)] for parts in self._parts]  # none is used anew: the parts are kept
 
+    def _that_count(self) -> list[tuple[str, object]]:
+        """What layers are made of: a loss that is built anew in every step is no part of it."""
+        parts: list[tuple[str, object]] = []
+        for name, module in self._model.named_modules():
+            own = [(f"{name}.{n}", p) for n, p in module._parameters.items()]
+            if own or is_owner(module) or from_module(module) is not None:
+                parts += [(name, module), *own]
+        return parts
+
     @property
     def is_still(self) -> bool:
-        """True if each module has the same children and parameters."""
-        for (modules, parameters), known in zip(self._held, self._known, strict=True):
-            if [*map(id, modules.values()), *map(id, parameters.values())] != known:
-                return False
-        return True
+        """True if the modules and parameters that count are the same."""
+        same = all(
+            [*map(id, modules.values()), *map(id, parameters.values())] == known
+            for (modules, parameters), known in zip(self._held, self._known, strict=True)
+        )
+        if not same:
+            now = self._that_count()
+            same = len(now) == len(self._counting) and all(
+                name == other and part is before
+                for (name, part), (other, before) in zip(now, self._counting, strict=True)
+            )
+            if same:
+                self._look()
+        return same
 
 
 def look_again(monitor: Monitor) -> None:
@@ -45,7 +72,9 @@ def look_again(monitor: Monitor) -> None:
     """
     if monitor.failure is not None or monitor.renewals > OFTEN or monitor.is_still:
         return
-    monitor.renewals += 1
+    in_a_row = monitor.steps - monitor.renewed_at <= monitor.budget.every
+    monitor.renewals = monitor.renewals + 1 if in_a_row else 1
+    monitor.renewed_at = monitor.steps
     if monitor.renewals > OFTEN:
         monitor.left_out["*"] = RESTLESS
         return
@@ -56,7 +85,8 @@ def look_again(monitor: Monitor) -> None:
     gone = _gone(finder, monitor.finder) | _lost(parameters, monitor.parameters)
     _keep_losses(monitor, ledger)
     _forget(monitor.diagnosis, gone)
-    monitor.initial = fitting(monitor.initial, _Others(gone))
+    initial = fitting(monitor.initial, _Others(gone))
+    monitor.initial = initial if initial.layers and initial.parameters else Numbers()
     if monitor.drop_window():
         names = sorted(gone & finder.modules.keys()) or sorted(gone)
         some = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
@@ -103,4 +133,5 @@ def _forget(diagnosis: Diagnosis, gone: set[str]) -> None:
     diagnosis.lives = {name: life for name, life in diagnosis.lives.items() if name in kept}
     diagnosis._streaks = {key: streak for key, streak in diagnosis._streaks.items() if key[1] in kept}
     diagnosis._since = {key: since for key, since in diagnosis._since.items() if key[1] in kept}
-    diagnosis._history = [(window, fitting(numbers, kept)) for window, numbers in diagnosis._history]
+    history = [(window, fitting(numbers, kept)) for window, numbers in diagnosis._history]
+    diagnosis._history = [(window, numbers) for window, numbers in history if numbers.layers and numbers.parameters]

@@ -85,6 +85,24 @@ def test_what_was_measured_of_the_same_window_before_is_left_out(change: Change)
     assert first["net.fc1"].function == ("tanh" if change is other_activation else "relu")
 
 
+class ChangeAtTheEnd(ChangeAt):
+    """Before the window of the first epoch closes."""
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        pass
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_batch_start(trainer, pl_module, None, 0)
+
+
+def test_a_change_between_the_last_step_of_a_window_and_its_end() -> None:
+    health, model = make_health(), Learner(MLP())
+    make_trainer(ChangeAtTheEnd(8, wider), health, max_epochs=3).fit(model, make_data(rows=64))
+    assert [(report["net.fc1"].neurons, rows(report)) for report in health.reports] == [(8, 64), (16, 64), (16, 64)]
+    assert not [f for report in health.reports for f in report.findings if f.condition == "no_gradient"]
+    assert [report.coverage.unwatched for report in health.reports] == [{}] * 3
+
+
 def test_the_next_measured_step_is_soon_enough() -> None:
     health, _ = fit_changing(3, wider, epochs=1, every_n_steps=5)
     (report,) = health.reports
@@ -128,6 +146,32 @@ def test_a_model_that_is_never_the_same_says_so() -> None:
     assert [len(report) > 0 for report in health.reports] == [True] * 3
     assert any("all the time" in report.coverage.missed.get("*", "") for report in health.reports)
     assert rows(health.report, "net.fc2") == 64
+
+
+class NewLoss(Learner):
+    """Builds the module of its loss anew in every step."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.criterion = nn.MSELoss()
+        return self.criterion(self(batch[0]), batch[1])
+
+
+def test_a_module_that_is_no_part_of_a_layer_may_come_and_go() -> None:
+    health = make_health()
+    make_trainer(health).fit(NewLoss(MLP()), make_data(rows=64))
+    assert rows(health.report) == 64
+    assert health.report.coverage.unwatched == {}
+
+
+def test_a_model_may_grow_many_times() -> None:
+    class Grows(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            ChangeAt(trainer.global_step, wider).on_train_batch_start(trainer, pl_module, None, 0)
+
+    health = make_health()
+    make_trainer(Grows(), health, max_epochs=14).fit(Learner(MLP()), make_data())
+    assert [rows(report) for report in health.reports] == [32] * 14
+    assert health.report.coverage.unwatched == {}
 
 
 def test_a_model_that_stays_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
