@@ -18,6 +18,10 @@ from lightning_neurohealth import derivatives
 __all__ = ["IDENTITY", "Activation", "from_function", "from_module", "register"]
 
 
+PLACES = 49
+"""Of a learned shape: an odd number, so that one of them is 0."""
+
+
 @dataclass(frozen=True, eq=False)
 class Activation:
     """An activation function f, as far as the measures need it.
@@ -38,6 +42,7 @@ class Activation:
         linear: Whether f is the identity.
         periodic: Whether f repeats itself: it has bounds at which no neuron can be stuck, and so none here.
         parts: Names of the functions of which f is a mixture whose `shares`, a property of the module, are learned.
+        places: At so many even places of [−3, 3] the shape that f has learned is looked at; 0 where it learns none.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Activation:
     linear: bool = False
     periodic: bool = False
     parts: tuple[str, ...] = ()
+    places: int = 0
 
     @property
     def is_nonnegative(self) -> bool:
@@ -152,7 +158,7 @@ def _rrelu(lower: float = 1 / 8, upper: float = 1 / 3, *_: Any, **__: Any) -> Ac
 
 def _prelu(weight: nn.Module | Tensor, initial_slope: float = 0.25) -> Activation:
     derivative = partial(derivatives.prelu_slope, weight if isinstance(weight, nn.Module) else weight.detach())
-    return Activation("prelu", derivative, init="he", gain=calculate_gain("leaky_relu", initial_slope))
+    return Activation("prelu", derivative, init="he", gain=calculate_gain("leaky_relu", initial_slope), places=PLACES)
 
 
 @_fixed

@@ -25,6 +25,7 @@ STANDING = {
     Signal.BIAS,
     Signal.SLOPE_PARAMETER,
     Signal.LEARNED_SLOPE,
+    Signal.LEARNED_SHAPE,
     Signal.MIXTURE_ENTROPY,
     Signal.MIXTURE,
     Signal.PARAMETER,

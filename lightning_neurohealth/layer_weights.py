@@ -114,6 +114,16 @@ class LayerWeights:
         with torch.no_grad():
             return layer.function.derivative(z)
 
+    def learned_shape(self, layer: Layer) -> Tensor | None:
+        """f(z) of an activation that learns its shape, ``[places]``; of several slopes the mean."""
+        module, places = self.finder.modules.get(layer.activation or ""), layer.function.places
+        parameter = None if module is None else next(module.parameters(recurse=False), None)
+        if module is None or not places or parameter is None or is_lazy(parameter) or is_split(parameter):
+            return None
+        z = torch.linspace(-REACH, REACH, places, device=parameter.device, dtype=parameter.dtype).unsqueeze(1)
+        with torch.no_grad():  # forward alone: no hook is to take this for data
+            return module.forward(z.expand(-1, getattr(module, "num_parameters", 1))).double().mean(1)
+
     def mixture_entropy(self, layer: Layer) -> Tensor | None:
         """Entropy in bits of the shares of the layer's mixture of activations, a scalar."""
         weights = getattr(self.finder.modules.get(layer.activation or ""), "weights", None)

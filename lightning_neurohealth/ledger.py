@@ -31,6 +31,7 @@ SNAPSHOTS = {
     Signal.BIAS,
     Signal.SLOPE_PARAMETER,
     Signal.LEARNED_SLOPE,
+    Signal.LEARNED_SHAPE,
     Signal.MIXTURE_ENTROPY,
     Signal.MIXTURE,
     Signal.PARAMETER,

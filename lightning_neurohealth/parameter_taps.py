@@ -178,6 +178,7 @@ class ParameterTaps:
                 (Signal.BIAS, self.weights.bias, (1, -1, 1)),
                 (Signal.SLOPE_PARAMETER, self.weights.slopes, (1, 1, -1)),
                 (Signal.LEARNED_SLOPE, self.weights.learned_slope, (1, layer.neurons, -1)),
+                (Signal.LEARNED_SHAPE, self.weights.learned_shape, (1, -1, 1)),
                 (Signal.MIXTURE, self.weights.shares, (1, -1, 1)),
                 (Signal.MIXTURE_ENTROPY, self.weights.mixture_entropy, (1, 1, 1)),
             ):

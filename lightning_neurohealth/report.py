@@ -295,7 +295,7 @@ class Report(Mapping[str, LayerReport]):
         Args:
             measure: ``None`` for ``"on_rate"``.
             layer: ``None`` for layers × windows; else neurons × windows of one layer, or a line for a measure that has
-                one number a layer.
+                one number a layer. ``"learned_shape"`` is drawn as curves: of each layer, or of one in several windows.
             ax: Where to draw; ``None`` for a figure of its own.
 
         Returns:

@@ -40,6 +40,8 @@ class Signal(str, Enum):
     """Learned parameters of the layer's activation, ``[1, 1, parameters]``, once a window."""
     LEARNED_SLOPE = "learned_slope"
     """Slope of an activation that learns its shape, at even places of [−3, 3], ``[1, neurons, places]``, likewise."""
+    LEARNED_SHAPE = "learned_shape"
+    """f(z) of such an activation, at more of them, the mean over its slopes, ``[1, places, 1]``, likewise."""
     MIXTURE_ENTROPY = "mixture_entropy"
     """Entropy of the shares of a learned mixture of activations in bits, ``[1, 1, 1]``, likewise."""
     MIXTURE = "mixture"

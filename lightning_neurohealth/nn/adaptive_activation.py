@@ -78,7 +78,8 @@ def _slope_of(name: str, z: Tensor) -> Tensor:
 
 def _activation(module: nn.Module) -> Activation:
     assert isinstance(module, AdaptiveActivation)
-    return Activation("adaptive", partial(_slope, module), init="he", gain=math.sqrt(2), parts=module.names)
+    slope, places = partial(_slope, module), activations.PLACES
+    return Activation("adaptive", slope, init="he", gain=math.sqrt(2), parts=module.names, places=places)
 
 
 activations.register(AdaptiveActivation, _activation)

@@ -79,7 +79,8 @@ def _slope(module: nn.Module, z: Tensor) -> Tensor:
 
 
 def _activation(module: nn.Module) -> Activation:
-    return Activation("shape_learning", partial(_slope, module), init="he", gain=math.sqrt(2))
+    slope = partial(_slope, module)
+    return Activation("shape_learning", slope, init="he", gain=math.sqrt(2), places=activations.PLACES)
 
 
 activations.register(ShapeLearningActivation, _activation)

@@ -14,6 +14,7 @@ from lightning_neurohealth.history import History, spread
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.sinks.planes import Planes
+from lightning_neurohealth.sinks.shapes import REACH, SHAPE, learned_shapes
 from lightning_neurohealth.table import printable, shorten
 
 WINDOWS = 100
@@ -34,17 +35,21 @@ def shown_windows(report: Report) -> History:
 
 def page_data(history: History, planes: Planes) -> dict[str, Any]:
     """All that the page's script draws, in plain containers; for arrays, where they stand in ``planes``."""
-    order = sorted(history.measures, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+    order = sorted(
+        history.measures.keys() - {SHAPE}, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)
+    )
     places = {name: place for place, name in enumerate(history.layers)}
     known = [name for name in OF_NEURONS if name in history.measures]
     cells = sum(len(history.measures[name]) for name in known) * len(history.reports)
     room = max(4, NEURONS // max(cells, 1))
     return {
+        "reach": REACH,
         "windows": [[r.epoch, r.step] for r in history.reports],
         "layers": [_layer(history, name) for name in history.layers],
         "marks": _marks(history, places),
         "measures": {name: _measure(history, name, places, planes) for name in order},
         "neurons": {places[name]: _neurons(history, name, known, room, planes) for name in history.layers},
+        "shapes": {places[name]: _shapes(history, name, planes) for name in history.measures.get(SHAPE, ())},
         "loss": _losses(history),
         "run": _run_findings(history, places),
     }
@@ -111,6 +116,13 @@ def _neurons(history: History, name: str, known: list[str], room: int, planes: P
             for m, (windows, values) in found.items()
         },
     }
+
+
+def _shapes(history: History, name: str, planes: Planes) -> list[list[Any]]:
+    """Step and numbers of the first and the last shape that the layer's activation had."""
+    found = learned_shapes(history, name)
+    ends = dict(found[:1] + found[-1:])
+    return [[history.reports[place].step, planes.put(shape[None])] for place, shape in ends.items()]
 
 
 def _turns(rates: Tensor) -> list[int]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lightning_neurohealth.history import History
+from lightning_neurohealth.history import History, spread
 from lightning_neurohealth.report import Report, Severity
+from lightning_neurohealth.sinks.shapes import SHAPE, learned_shapes, reach
 from lightning_neurohealth.table import encodable, printable, shorten
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = 25
+CURVES = 8
 TICKS = 10
 WIDE = 32  # characters of a layer's name
 MARKS = {Severity.WARNING: "o", Severity.SERIOUS: "^", Severity.CRITICAL: "X"}
@@ -35,7 +37,9 @@ def plot(report: Report, measure: str, layer: str | None, ax: Axes | None) -> tu
 
         rows = len(history.measures[measure]) if layer is None else 24
         ax = pyplot.subplots(figsize=(8, min(max(2.4, 1.2 + 0.24 * rows), 12)), layout="constrained")[1]
-    if layer is None:
+    if measure == SHAPE:
+        _shapes(ax, history, history.measures[SHAPE] if layer is None else [layer], layer is None)
+    elif layer is None:
         _layers(ax, history, measure)
     else:
         _neurons(ax, history, measure, layer)
@@ -77,6 +81,28 @@ def _neurons(ax: Axes, history: History, measure: str, layer: str) -> None:
     ax.plot([report.step for report in history.reports], means.tolist(), marker="o", markersize=3)
     ax.set_xlabel("step at the end of the window")
     ax.set_ylabel(measure)
+
+
+def _shapes(ax: Axes, history: History, layers: Sequence[str], last: bool) -> None:
+    """Of several layers the last shape, of one the shape in some windows."""
+    curves = []
+    for layer in layers:
+        found = learned_shapes(history, layer)
+        chosen = found[-1:] if last else [found[i] for i in spread(len(found), CURVES)]
+        titles = [_readable(layer) if last else f"step {history.reports[place].step}" for place, _ in chosen]
+        curves += list(zip(titles, (shape for _, shape in chosen), strict=True))
+    from matplotlib import colormaps
+
+    for i, (title, shape) in enumerate(curves):
+        colour = colormaps["viridis"](0.9 * i / max(len(curves) - 1, 1))
+        ax.plot(reach(shape).tolist(), shape.tolist(), color=colour, label=title if i < CURVES else None)
+    ax.axhline(0, color="0.8", zorder=0)
+    ax.axvline(0, color="0.8", zorder=0)
+    ax.set_title("learned activations" if last else f"learned activation of {_readable(layers[0])}", loc="left")
+    ax.set_xlabel("z")
+    ax.set_ylabel("f(z)")
+    if curves:
+        ax.legend(fontsize="small", frameon=False)
 
 
 def _image(ax: Axes, values: Tensor, measure: str, steps: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ HERE = Path(__file__)
 FOLDER = Path(lightning_neurohealth.measures.__path__[0])
 FIRST_STEPS = {"nonfinite_step", "nonfinite_loss_step", "nonfinite_gradient_step"}  # infinite where all is well
 # tanh has tails, slopes and two ends
-LAYER = layer(5, nn.Tanh(), parts=("a", "b", "c", "d", "e"), fan_in=4, fan_out=3, nonnegative=True)
+LAYER = layer(5, nn.Tanh(), parts=("a", "b", "c", "d", "e"), places=5, fan_in=4, fan_out=3, nonnegative=True)
 RELATIVE = {"dormancy", "fitness", "redundancy", "twin_distance"}  # to the other neurons of the layer
 OF_A_NEURON = [m for m in all_measures().values() if m.subject == "layer" and m.name not in RELATIVE]
 SHAPE = re.compile(r"``\[\w+\]``|scalar|one number a parameter")

@@ -43,8 +43,8 @@ def new(cls: type[Statistic]) -> Statistic:
 
 
 def subject() -> Layer:
-    """A layer that every statistic applies to: tanh has tails, slopes and two ends; and it is a mixture."""
-    return layer(3, nn.Tanh(), parts=("relu", "tanh", "identity"), nonnegative=True)
+    """A layer that every statistic applies to: tanh has tails, slopes and two ends; and it is a learned mixture."""
+    return layer(3, nn.Tanh(), parts=("relu", "tanh", "identity"), places=3, nonnegative=True)
 
 
 def example(cls: type[Statistic], rows: int = 6, seed: int = 0) -> Tensor:

@@ -22,11 +22,14 @@ from lightning_neurohealth.taps import fold
 CPU = torch.device("cpu")
 
 
-def layer(neurons: int, activation: nn.Module | None = None, parts: tuple[str, ...] = (), **facts: Any) -> Layer:
-    """A layer that some activation follows, none by default; with ``parts``, one that is a mixture of these."""
+def layer(
+    neurons: int, activation: nn.Module | None = None, parts: tuple[str, ...] = (), places: int = 0, **facts: Any
+) -> Layer:
+    """A layer that some activation follows, none by default; with ``parts``, one that is a mixture of these; with
+    ``places``, one whose shape is learned."""
     function = IDENTITY if activation is None else from_module(activation)
     assert function is not None
-    function = replace(function, parts=parts) if parts else function
+    function = replace(function, parts=parts, places=places) if parts or places else function
     return Layer("fc", neurons, -1, CPU, function, None if activation is None else "act", **facts)
 
 

@@ -80,6 +80,9 @@ def data_of(page):
     for layer in data["neurons"].values():
         for entry in layer["measures"].values():
             entry["values"] = table(*entry["values"])
+    for shapes in data["shapes"].values():
+        for shape in shapes:
+            (shape[1],) = table(*shape[1])
     return data
 
 
@@ -122,6 +125,24 @@ def test_each_stretch_of_a_finding_on_the_run_is_marked():
     for index, sick in enumerate([1, 1, 0, 1]):
         report = make_report(findings=[make_finding(None, "plateau", 1)] * sick, index=index, previous=report)
     assert data_of(html_page(report))["run"] == [[1, "plateau", 0, 80], [1, "plateau", 120, 160]]
+
+
+def learned():
+    """A report and the one before; the activation of the first layer has learned its shape."""
+    report = None
+    for index in range(2):
+        report = make_report(["fc1", "head"], index=index, previous=report)
+        shape = torch.linspace(-3, 3, 5) * (index + 1)
+        layer = replace(report["fc1"], measures={**report["fc1"].measures, "learned_shape": shape})
+        report = replace(report, layers={**report.layers, "fc1": layer})
+    return report
+
+
+def test_learned_shapes_are_those_of_the_first_and_the_last_window():
+    data = data_of(html_page(learned()))
+    assert data["shapes"] == {"0": [[40, [-3, -1.5, 0, 1.5, 3]], [80, [-6, -3, 0, 3, 6]]]}
+    assert "learned_shape" not in data["measures"]
+    assert data_of(html_page(chain()))["shapes"] == {}
 
 
 def test_is_whole_in_itself():
@@ -408,6 +429,19 @@ def test_browser_shows_deaths_and_revivals(page):
     change(page, "of-neurons", "gradient_flow")
     assert heat(page, "neurons")[3] == [2] * 4  # its logarithm
     assert heat(page, "neurons")[0] == [None] * 4
+
+
+def test_browser_draws_the_shape_that_an_activation_has_learned(opened, tmp_path):
+    learned().save(tmp_path / "learned.html")
+    opened.get((tmp_path / "learned.html").as_uri())
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    drawn = opened.execute_script("return document.getElementById('shape').data.map((t) => [t.name, t.x, t.y])")
+    places = [-3, -1.5, 0, 1.5, 3]
+    assert drawn == [["step 40", places, places], ["step 80", places, [-6, -3, 0, 3, 6]]]
+    change(opened, "which", "1")
+    assert opened.execute_script("return document.getElementById('shape').hidden")
+    assert errors(opened) == []
+    opened.back()
 
 
 def test_browser_works_with_the_keyboard(page):

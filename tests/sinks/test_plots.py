@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,3 +88,34 @@ def test_any_name_can_be_drawn():
     name = "$x_1$ [b]<i>äж🎉" + "n" * 200
     figure, _ = make_report([name, "head"], [make_finding(name)]).plot()
     figure.canvas.draw()
+
+
+def learned():
+    """Three windows; the activation of a layer learns to be steeper."""
+    report = None
+    for index in range(3):
+        report = make_report(["fc1", "fc2", "head"], index=index, previous=report)
+        layers = dict(report.layers)
+        for name in ("fc1", "fc2"):
+            shape = torch.linspace(-3, 3, 5) * (index + 1)
+            layers[name] = replace(layers[name], measures={**layers[name].measures, "learned_shape": shape})
+        report = replace(report, layers=layers)
+    return report
+
+
+def curves(axes):
+    return {line.get_label(): line.get_ydata().tolist() for line in axes.lines if not line.get_label().startswith("_")}
+
+
+def test_learned_shapes_of_the_last_window():
+    _, axes = learned().plot("learned_shape")
+    assert curves(axes) == {name: [-9, -4.5, 0, 4.5, 9] for name in ("fc1", "fc2")}
+    assert axes.lines[0].get_xdata().tolist() == [-3, -1.5, 0, 1.5, 3]
+
+
+def test_learned_shapes_of_a_layer_over_the_windows():
+    _, axes = learned().plot("learned_shape", layer="fc2")
+    assert [values[-1] for values in curves(axes).values()] == [3, 6, 9]
+    assert list(curves(axes)) == ["step 40", "step 80", "step 120"]
+    with pytest.raises(KeyError, match="no layer with this measure is called 'head'"):
+        learned().plot("learned_shape", layer="head")

@@ -194,6 +194,23 @@
       for (const means of [measure.means[0], measure.means.at(-1)]) put(row, "td", shown(means[column], measure.share));
     }
     drawNeurons();
+    drawShape(place);
+  }
+  function drawShape(place) {
+    const found = data.shapes[place] || [];
+    $("shape").hidden = !found.length;
+    if (!found.length) return;
+    const traces = found.map(([step, values], i) => ({
+      type: "scatter", mode: "lines", name: `step ${step}`, y: values,
+      x: [...values.keys()].map((n) => data.reach * ((2 * n) / (values.length - 1) - 1)),
+      line: { color: colour(i === found.length - 1 ? "last" : "first"), dash: i === found.length - 1 ? "solid" : "dot" },
+      hovertemplate: `step ${step}<br>f(%{x:.2f}) = %{y:.3g}<extra></extra>`,
+    }));
+    $("shape").setAttribute("aria-label", `The activation that ${data.layers[place].name} has learned`);
+    draw("shape", traces, layout(280, {
+      xaxis: { title: { text: "z", standoff: 4 }, fixedrange: true },
+      yaxis: { title: { text: "learned activation f(z)", standoff: 8 }, fixedrange: true }, showlegend: true,
+    }));
   }
   function drawNeurons() {
     const place = Number($("which").value);
@@ -322,6 +339,7 @@
     for (const layer of Object.values(data.neurons)) {
       for (const entry of Object.values(layer.measures)) entry.values = table(entry.values);
     }
+    for (const shapes of Object.values(data.shapes)) shapes.forEach((shape) => ([shape[1]] = table(shape[1])));
     for (const points of Object.values(data.loss)) points.forEach((point) => (point[1] = number(point[1])));
     if (!data.layers.length) {
       for (const id of ["layers", "layer", "depth"]) $(id).hidden = true;
