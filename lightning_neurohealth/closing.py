@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from lightning_neurohealth import ranks
 from lightning_neurohealth.answers import ALL_ALIKE
 from lightning_neurohealth.breakdown import Breakdown, first_to_go
+from lightning_neurohealth.counting.shelf import Book
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.shelf import Book
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.window import Window

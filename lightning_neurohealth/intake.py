@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
-from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.measuring import FLOWS
 from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.signals import Signal

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_neurohealth.counting.ledger import Book
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.ledger import Book
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.measures.base import NEXT
 from lightning_neurohealth.parameters import Parameters, Run

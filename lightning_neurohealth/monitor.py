@@ -18,13 +18,13 @@ from lightning_neurohealth.black_box import BlackBox
 from lightning_neurohealth.budget import Budget
 from lightning_neurohealth.closing import close_window
 from lightning_neurohealth.compiled import eager
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.garbage import no_collection
 from lightning_neurohealth.intake import FLOWING, Intake
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.notes import note_of
 from lightning_neurohealth.parameter_taps import ParameterTaps

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
 from lightning_neurohealth import CriticalFindingError, Report, Severity
-from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import LayerRule, RunRule, Verdict
 from lightning_neurohealth.signals import Signal

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.measuring import measure_all
 from lightning_neurohealth.parameters import Run

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, Report
-from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.signals import Signal
 from tests.training import MLP, make_data, traces
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_neurohealth import NeuronHealth
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons

@@ -9,7 +9,8 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from lightning_neurohealth import Monitor, merging
+from lightning_neurohealth import Monitor
+from lightning_neurohealth.counting import merging
 
 WIDTH = 32
 

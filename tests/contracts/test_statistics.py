@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lightning_neurohealth.statistics
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.discovery import concrete_classes
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.base import EMPTY

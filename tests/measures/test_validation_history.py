@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.signals import Signal
 from tests.measures.harness import assert_close, compute, run, series

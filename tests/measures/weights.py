@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.layer_weights import by_neuron
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.ledger import Ledger
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.signals import Signal
 from tests.measures.harness import layer

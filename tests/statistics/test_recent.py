@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.magnitude import RecentMagnitude

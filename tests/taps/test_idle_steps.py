@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from lightning_neurohealth.ledger import Ledger
+from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.signals import Signal
 from tests.taps.networks import Functional
 from tests.training import fit, make_data

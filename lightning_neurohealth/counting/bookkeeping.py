@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.counting.ledger import Ledger
+from lightning_neurohealth.counting.merging import Merged
+from lightning_neurohealth.counting.shelf import Book, States
 from lightning_neurohealth.layers import Layer, Subject
-from lightning_neurohealth.ledger import Ledger
-from lightning_neurohealth.merging import Merged
 from lightning_neurohealth.roster import Facts
-from lightning_neurohealth.shelf import Book, States
 from lightning_neurohealth.statistics.base import Statistic
 
 Place = tuple[str, str]

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.counting.merging import Merged, Merger
+from lightning_neurohealth.counting.shelf import Book, Shelf, States, empty
+from lightning_neurohealth.counting.spreading import spread
+from lightning_neurohealth.counting.tally import Tally
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
-from lightning_neurohealth.merging import Merged, Merger
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.spreading import spread
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.statistics.slots import Members, Share, Slot, one_by_one
 from lightning_neurohealth.statistics.waiting import Waiting
-from lightning_neurohealth.tally import Tally
 
 __all__ = ["Book", "Ledger"]
 

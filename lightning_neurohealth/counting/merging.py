@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth import ranks
+from lightning_neurohealth.counting.shelf import Book, Shelf, States
 from lightning_neurohealth.layers import Subject
-from lightning_neurohealth.shelf import Book, Shelf, States
 from lightning_neurohealth.statistics.base import EMPTY, Kind, Statistic
 
 KINDS: tuple[Kind, ...] = ("sum", "min", "max")

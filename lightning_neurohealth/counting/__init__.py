@@ -1,0 +1,1 @@
+"""Statistics of all layers, over steps and ranks."""
