@@ -301,12 +301,10 @@ class Ledger(Shelf):
         for statistic in self.statistics():
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1
-            empty(statistic, statistic.kinds if statistic.decay is None else statistic.steady)
+        empty((s, s.kinds if s.decay is None else s.steady) for s in self.statistics())
 
     def clear_snapshots(self) -> None:
         """Empty what holds a state of the weights, not a sum over steps."""
         self.settle()
-        for _, book in self.all():
-            for signal in SNAPSHOTS & book.keys():
-                for statistic in book[signal]:
-                    empty(statistic, statistic.kinds)
+        still = [s for _, book in self.all() for signal in SNAPSHOTS & book.keys() for s in book[signal]]
+        empty((statistic, statistic.kinds) for statistic in still)

@@ -200,7 +200,15 @@ class Shelf:
                     self.first[after] = self.first.pop(before)
 
 
-def empty(statistic: Statistic, names: Iterable[str]) -> None:
-    """Forget what was seen."""
-    for name in names:
-        getattr(statistic, name).fill_(EMPTY[statistic.kinds[name]])
+def empty(statistics: Iterable[tuple[Statistic, Iterable[str]]]) -> None:
+    """Forget what was seen in some states of each."""
+    sums: list[Tensor] = []
+    for statistic, names in statistics:
+        for name in names:
+            state, kind = getattr(statistic, name), statistic.kinds[name]
+            if kind == "sum":
+                sums.append(state)
+            else:
+                state.fill_(EMPTY[kind])
+    if sums:
+        torch._foreach_zero_(sums)
