@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.packing import plain, replace_file
@@ -85,15 +86,20 @@ class Files(Sink):
 def rows(report: Report) -> Iterator[tuple[object, ...]]:
     """The rows of one window in ``measures.csv``."""
     where = (report.index, report.epoch, report.step)
-    for name, layer in report.layers.items():
-        for measure, values in layer.items():
-            yield from ((*where, name, measure, *numbers) for numbers in _summary(values))
-    for measure, values in report.run.items():
-        yield from ((*where, "", measure, *numbers) for numbers in _summary(values))
+    for name, layer in [*report.layers.items(), ("", report.run)]:
+        yield from ((*where, name, measure, *numbers) for measure, numbers in _summaries(layer).items())
 
 
-def _summary(values: Tensor) -> Iterator[tuple[str, str, str, int]]:
-    if values.numel():
-        values = values.double()
-        low, high = values.aminmax()
-        yield f"{float(values.mean()):.6g}", f"{float(low):.6g}", f"{float(high):.6g}", values.numel()
+def _summaries(measures: Mapping[str, Tensor]) -> dict[str, tuple[str, str, str, int]]:
+    """Measure to the mean, the least, the greatest and the number of its values."""
+    alike: dict[tuple[torch.Size, torch.device], list[str]] = {}
+    for name, values in measures.items():
+        if values.numel():
+            alike.setdefault((values.shape, values.device), []).append(name)
+    found: dict[str, tuple[str, str, str, int]] = {}
+    for names in alike.values():  # together: one by one takes a tenth of a second for 200 layers
+        table = torch.stack([measures[name].flatten().double() for name in names])
+        columns = torch.stack([table.mean(1), table.amin(1), table.amax(1)], 1).tolist()
+        for name, (mean, low, high) in zip(names, columns, strict=True):
+            found[name] = f"{mean:.6g}", f"{low:.6g}", f"{high:.6g}", table.shape[1]
+    return {name: found[name] for name in measures if name in found}
