@@ -15,6 +15,8 @@ from lightning_neurohealth.progress import Fall, Progress
 from lightning_neurohealth.window import Past, Window
 
 UNEVEN = 1.5
+FAINT = 1e-4
+"""Share of the largest gradient under which vanishing_gradients warns."""
 
 
 def middle(numbers: Iterable[float]) -> float:
@@ -67,6 +69,24 @@ def flat(fall: Fall | None, limit: float) -> bool:
         return False
     falls = fall.drift < 0 and fall.drifts(limit / 2)
     return not falls and fall.share + 2 * fall.error < 2 * limit
+
+
+def waking(layers: Mapping[str, Layer], gradient_rms: Mapping[str, Tensor] | None, initial: Mapping[str, Any]) -> bool:
+    """True where half of the weight matrices or more had next to no gradient at the first step, beside the largest, and
+    have ten times as much of it now or more.
+
+    Branches that are scaled down on purpose (layer scale, Touvron et al. 2021) pass on next to nothing at first, and
+    the loss stays flat until their scales have grown. One that begins at exactly 0 is on its way with the first update.
+    """
+    first, now = initial.get("gradient_rms", {}), gradient_rms or {}
+    names = {layer.weight for layer in layers.values() if layer.weight in first and layer.weight in now}
+    then, late = ({n: float(of[n]) for n in names if n} for of in (first, now))
+    most_then, most_now = max(then.values(), default=0.0), max(late.values(), default=0.0)
+    if not (0 < most_then < math.inf and 0 < most_now < math.inf):
+        return False
+    faint = [n for n in then if 0 < then[n] < FAINT * most_then]
+    awake = [n for n in faint if late[n] / most_now > 10 * then[n] / most_then]
+    return 2 * len(awake) >= len(then)
 
 
 def began_elsewhere(

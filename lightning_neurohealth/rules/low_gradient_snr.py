@@ -20,6 +20,7 @@ from lightning_neurohealth.rules.evidence import (
     rate_rises,
     tells_apart,
     trained_matrices,
+    waking,
 )
 from lightning_neurohealth.window import Past, Window
 
@@ -46,6 +47,7 @@ class LowGradientSnr(RunRule):
         warning, serious: Ratio, median over weight matrices and mean over windows.
         measured: Measured steps that it is taken over at least.
         steps: Training steps before a loss may be called flat.
+        waking: Training steps that branches which are scaled down at the start have to wake up, at a WARNING.
         learned: Share of the loss whose fall is learning.
     """
 
@@ -53,6 +55,7 @@ class LowGradientSnr(RunRule):
     serious: float = 1.5
     measured: int = 20
     steps: int = 60
+    waking: int = 500
     learned: float = 0.05
 
     def judge(
@@ -66,6 +69,7 @@ class LowGradientSnr(RunRule):
         train_loss: Tensor,
         update_ratio: dict[str, Tensor] | None = None,
         activation_std: dict[str, Tensor] | None = None,
+        gradient_rms: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
         progress = window.progress
         fall = progress.since_start(self.learned)
@@ -85,9 +89,9 @@ class LowGradientSnr(RunRule):
         if measured < self.measured or not found < self.warning:
             return
         # what falls beyond doubt, however little, falls for a reason
-        severity = (
-            Severity.WARNING if found >= self.serious or fall.share > max(SLOW, 3 * fall.error) else Severity.SERIOUS
-        )
+        falls = fall.share > max(SLOW, 3 * fall.error)
+        young = window.seen < self.waking and waking(layers, gradient_rms, initial)
+        severity = Severity.WARNING if found >= self.serious or falls or young else Severity.SERIOUS
         yield Verdict(
             severity=severity,
             value=found,

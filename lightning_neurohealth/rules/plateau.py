@@ -22,6 +22,7 @@ from lightning_neurohealth.rules.evidence import (
     rate_rises,
     tells_apart,
     trained_matrices,
+    waking,
 )
 from lightning_neurohealth.window import Past, Window
 
@@ -48,10 +49,12 @@ class Plateau(RunRule):
     Attributes:
         steps: Training steps before a loss may be called flat: a hundred are enough for any network that learns at its
             rate to lose 5 %, and warm-up is over or nearly so.
+        waking: Training steps that branches which are scaled down at the start have to wake up, at a WARNING.
         learned: Share of the loss whose fall is learning.
     """
 
     steps: int = 100
+    waking: int = 500
     learned: float = 0.05
 
     def judge(
@@ -68,6 +71,7 @@ class Plateau(RunRule):
         activation_std: dict[str, Tensor] | None = None,
         zero_rate: dict[str, Tensor] | None = None,
         weight_norm: dict[str, Tensor] | None = None,
+        gradient_rms: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
         progress = window.progress
         fall = progress.since_start(self.learned)
@@ -130,6 +134,9 @@ class Plateau(RunRule):
                 "see whether one batch can be learned by heart; if so raise the learning rate tenfold, if not look at "
             )
             remedy += "the loss, the labels and the initialisation"
+        if window.seen < self.waking and waking(layers, gradient_rms, initial):
+            severity = min(severity, Severity.WARNING)
+            cause += "; or it has not got going yet: branches that began at next to nothing are waking up"
         yield Verdict(
             severity=severity,
             value=fall.share,

@@ -51,6 +51,7 @@ def judge(
     before: Any = (),
     ratio: float | None = 1e-3,
     outputs: float | None = 0.1,
+    gradients: Any = None,
     adversarial: bool = False,
     **facts: Any,
 ) -> Verdict | None:
@@ -67,7 +68,8 @@ def judge(
             past=[by_hand.past({"gradient_snr": of(values)}, seen=100, step=100) for values in before],
             layers={name: by_hand.layer(name=name, output=name == names[-1]) for name in names},
             parameters=by_hand.parameters(*names),
-            initial={},
+            initial={} if gradients is None else {"gradient_rms": of(gradients[0])},
+            gradient_rms=None if gradients is None else of(gradients[1]),
             gradient_snr=of(snrs),
             train_loss=torch.tensor(progress.losses),
             update_ratio=None if ratio is None else of([ratio] * len(names)),
@@ -142,3 +144,10 @@ def test_silent_where_something_else_is_at_fault_or_nothing(facts: Any) -> None:
 
 def test_speaks_without_the_evidence_that_it_can_do_without() -> None:
     assert level(judge(1.0, 1.0, ratio=None, outputs=None)) == Severity.SERIOUS
+
+
+def test_branches_that_wake_up_have_time() -> None:
+    wakes, sleeps = ((1e-6, 1.0), (1e-2, 1.0)), ((1e-6, 1.0), (5e-6, 1.0))
+    assert level(judge(1.0, 1.0, gradients=wakes)) == Severity.WARNING
+    assert level(judge(1.0, 1.0, gradients=wakes, seen=500, step=500)) == Severity.SERIOUS
+    assert level(judge(1.0, 1.0, gradients=sleeps)) == Severity.SERIOUS

@@ -49,6 +49,9 @@ def noise(level: float, size: float, number: int, seed: int = 0) -> list[float]:
     return [numbers.gauss(level, size) for _ in range(number)]
 
 
+WEIGHTS = ("fc1.weight", "fc2.weight")
+
+
 def judge(
     losses: Any = None,
     *,
@@ -59,6 +62,7 @@ def judge(
     zeros: float | None = 0.5,
     spread: float | None = None,
     size: float | None = None,
+    gradients: Any = None,
     before: Any = (),
     adversarial: bool = False,
     **facts: Any,
@@ -71,13 +75,14 @@ def judge(
 
     hidden, output = by_hand.layer(name="fc1", fan_in=50), by_hand.linear(10, name="fc2", output=True)
     norms = {} if spread is None else {"fc1": 1 + spread * torch.randn(100, generator=torch.Generator().manual_seed(0))}
+    then, late = gradients or ((1.0, 1.0), (1.0, 1.0))
     verdicts = list(
         Plateau().judge(
             window=by_hand.window(**{"seen": 200, "step": 200, "progress": progress, **facts}),
             past=list(before),
             layers={"fc1": hidden, "fc2": output},
             parameters=by_hand.parameters("fc1", "fc2"),
-            initial={"weight_norm": norms},
+            initial={"weight_norm": norms, "gradient_rms": by_hand.numbers(**dict(zip(WEIGHTS, then, strict=True)))},
             train_loss=torch.tensor(progress.losses),
             update_ratio=both(ratio),
             gradient_snr=both(snr),
@@ -85,6 +90,7 @@ def judge(
             activation_std=None if outputs is None else {"fc1": torch.ones(100), "fc2": torch.full((10,), outputs)},
             zero_rate=None if zeros is None else {"fc1": torch.full((100,), zeros)},
             weight_norm=None if size is None else {"fc1": torch.full((100,), size)},
+            gradient_rms=by_hand.numbers(**dict(zip(WEIGHTS, late, strict=True))),
         )
     )
     assert len(verdicts) <= 1
@@ -189,3 +195,18 @@ def test_tells_weights_that_their_decay_has_shrunk(size: float, outputs: float, 
     verdict = judge(slowly, spread=0.0, size=size, outputs=outputs, snr=5.0)
     assert ("weight_decay" in verdict.remedy) == speaks
     assert level(verdict) == (Severity.SERIOUS if speaks else Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("then", "late", "seen", "severity"),
+    [
+        ((1e-6, 1.0), (1e-2, 1.0), 499, Severity.WARNING),
+        ((0.0, 1.0), (1e-2, 1.0), 499, Severity.SERIOUS),
+        ((1e-6, 1.0), (1e-2, 1.0), 500, Severity.SERIOUS),
+        ((1e-6, 1.0), (5e-6, 1.0), 499, Severity.SERIOUS),
+        ((1e-3, 1.0), (1e-1, 1.0), 499, Severity.SERIOUS),
+    ],
+    ids=["from a millionth", "from 0", "too long", "asleep", "not so small"],
+)
+def test_branches_that_wake_up_have_time(then: Any, late: Any, seen: int, severity: Severity) -> None:
+    assert level(judge(gradients=(then, late), seen=seen, step=seen)) == severity
