@@ -54,8 +54,8 @@ def report(given: argparse.Namespace) -> int:
 
 def diff(given: argparse.Namespace) -> int:
     """Print which layers got better or worse from one run to another."""
-    from lightning_neurohealth.comparison import Comparison
     from lightning_neurohealth.report import Report
+    from lightning_neurohealth.reporting.comparison import Comparison
 
     both = Comparison(Report.load(given.before), Report.load(given.after), (str(given.before), str(given.after)))
     _print(both)

@@ -33,12 +33,12 @@ from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.progress import Progress
 from lightning_neurohealth.renewal import Structure, look_again
 from lightning_neurohealth.report import Report
+from lightning_neurohealth.reporting.thinning import Thinner
 from lightning_neurohealth.rules import Rule
 from lightning_neurohealth.settings import Settings
 from lightning_neurohealth.sharding import repeats_rows
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Taps
-from lightning_neurohealth.thinning import Thinner
 
 
 class Monitor:

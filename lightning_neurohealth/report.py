@@ -238,7 +238,7 @@ class Report(Mapping[str, LayerReport]):
         in this window, of ``on_rate``, ``saturation_rate`` and ``gradient_flow`` in those before. Numbers are packed in
         single precision.
         """
-        from lightning_neurohealth.archive import to_document
+        from lightning_neurohealth.reporting.archive import to_document
 
         return json.dumps(to_document(self), allow_nan=False, separators=(",", ":"))
 
@@ -253,7 +253,7 @@ class Report(Mapping[str, LayerReport]):
             FileNotFoundError: There is no report.
             ValueError: The file is none of ours, damaged, or of a newer version.
         """
-        from lightning_neurohealth.archive import load
+        from lightning_neurohealth.reporting.archive import load
 
         return load(Path(path))
 
@@ -285,7 +285,7 @@ class Report(Mapping[str, LayerReport]):
         Columns: window, epoch, step, layer, measure, value. Rows of the run as a whole have no layer; of a series, such
         as ``train_loss``, ``value`` is the mean of its points.
         """
-        from lightning_neurohealth.history import History
+        from lightning_neurohealth.reporting.history import History
 
         return History.of(self).frame()
 
@@ -309,7 +309,7 @@ class Report(Mapping[str, LayerReport]):
         return plot(self, "on_rate" if measure is None else measure, layer, ax)
 
     def __rich__(self) -> RenderableType:
-        from lightning_neurohealth.table import health_table
+        from lightning_neurohealth.reporting.table import health_table
 
         return health_table(self)
 

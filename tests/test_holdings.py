@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_neurohealth.archive import from_document
 from lightning_neurohealth.coverage import Coverage
+from lightning_neurohealth.reporting.archive import from_document
 from tests.layers.test_recurrence import Reader
 from tests.training import MLP, fit, layers_of, watch_step
 

@@ -40,13 +40,9 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "memory",
         "packing",
         "report",
-        "thin_layers",
-        "history",
-        "archive",
-        "table",
-        "comparison",
+        "reporting",
         "sinks",
-        "restart renewal thinning closing",
+        "restart renewal closing",
         "monitor",
         "interventions evaluator",
         "callback",
@@ -71,22 +67,19 @@ ONLY: dict[str, set[str]] = {
     },
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "catalogue": {"signals", "statistics", "measures", "rules"},
-    "table": {"findings", "report"},
-    "sinks": {"findings", "measures", "packing", "report", "history", "table", "terminal"},
+    "sinks": {"findings", "measures", "packing", "report", "reporting", "terminal"},
     "nn": {"activations"},
     "callback": {
         *("hosts", "findings", "report", "rules", "settings", "sinks", "monitor", "interventions", "evaluator"),
     },
     "demo": {"findings", "report", "rules", "sinks", "callback"},
-    "__main__": {"catalogue", "comparison", "findings", "report", "terminal", "callback", "demo"},
+    "__main__": {"catalogue", "findings", "report", "reporting", "terminal", "callback", "demo"},
     "__init__": {"findings", "report", "monitor", "interventions", "callback"},
 }
 
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
 LATE = {
-    ("report", "table"),
-    ("report", "history"),
-    ("report", "archive"),
+    ("report", "reporting"),
     ("report", "sinks"),
     ("interventions", "callback"),
 }

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_neurohealth.report import Report
+from lightning_neurohealth.reporting.table import columns, shown_layers
 from lightning_neurohealth.sinks.markdown import markdown
 from lightning_neurohealth.sinks.pictures import heatmap, histograms, windows
-from lightning_neurohealth.table import columns, shown_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.table import (
+from lightning_neurohealth.reporting.table import (
     BRIEF,
     FULL,
     WORDS,

@@ -13,14 +13,14 @@ from importlib.util import find_spec
 from string import Template
 
 from lightning_neurohealth.findings import Finding, Severity
-from lightning_neurohealth.history import History
 from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
+from lightning_neurohealth.reporting.history import History
+from lightning_neurohealth.reporting.table import printable, reasons
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pace import Pace
 from lightning_neurohealth.sinks.page_data import page_data, shown_windows
 from lightning_neurohealth.sinks.planes import Planes
-from lightning_neurohealth.table import printable, reasons
 
 NAME = "report.html"
 REST = 600.0  # seconds

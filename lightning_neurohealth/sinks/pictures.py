@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lightning_neurohealth.history import History
 from lightning_neurohealth.report import Report, Severity
-from lightning_neurohealth.table import encodable, printable, shorten
+from lightning_neurohealth.reporting.history import History
+from lightning_neurohealth.reporting.table import encodable, printable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

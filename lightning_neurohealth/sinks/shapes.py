@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.history import History
+from lightning_neurohealth.reporting.history import History
 
 SHAPE = "learned_shape"
 REACH = 3.0

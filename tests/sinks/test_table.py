@@ -5,7 +5,7 @@ import rich.console
 import torch
 from rich.cells import cell_len
 
-from lightning_neurohealth.table import encodable, shorten
+from lightning_neurohealth.reporting.table import encodable, shorten
 from tests.sinks.conftest import make_finding, make_report
 
 HEADS = ["layer", "activation", "neurons", "on rate", "zero", "saturated", "spread", "gradient", "health"]

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_neurohealth.history import History, spread
 from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.reporting.history import History, spread
 from tests.sinks.conftest import make_report
 
 

@@ -9,7 +9,7 @@ import torch
 from rich.cells import cell_len
 
 from lightning_neurohealth import Report
-from lightning_neurohealth.comparison import Comparison
+from lightning_neurohealth.reporting.comparison import Comparison
 from tests.sinks.conftest import make_finding, make_report
 
 LONG = "b" * 200

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_neurohealth import Report, Severity, archive
-from lightning_neurohealth.archive import SchemaError, from_document, to_document
+from lightning_neurohealth import Report, Severity
 from lightning_neurohealth.life import Life
 from lightning_neurohealth.report import Coverage, LayerReport
-from lightning_neurohealth.thin_layers import ThinLayers
+from lightning_neurohealth.reporting import archive
+from lightning_neurohealth.reporting.archive import SchemaError, from_document, to_document
+from lightning_neurohealth.reporting.thin_layers import ThinLayers
 from tests.rules import by_hand
 from tests.sinks.conftest import make_finding, make_report
 from tests.training import MLP, fit

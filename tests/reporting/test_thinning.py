@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth import Monitor, Report, Severity
-from lightning_neurohealth.archive import to_document
-from lightning_neurohealth.history import History
+from lightning_neurohealth.reporting.archive import to_document
+from lightning_neurohealth.reporting.history import History
+from lightning_neurohealth.reporting.thin_layers import Row
+from lightning_neurohealth.reporting.thinning import RECENT, Thinner
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
-from lightning_neurohealth.thin_layers import Row
-from lightning_neurohealth.thinning import RECENT, Thinner
 from tests.training import MLP
 
 WINDOWS = 150
@@ -145,9 +145,9 @@ def test_a_short_run_is_left_alone() -> None:
 
 def test_a_model_of_many_neurons_keeps_fewer_windows_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     one = sum(values.nbytes for layer in run(8, 2)[1][1].values() for values in layer.values())
-    monkeypatch.setattr("lightning_neurohealth.thinning.ROOM", 5 * one)
+    monkeypatch.setattr("lightning_neurohealth.reporting.thinning.ROOM", 5 * one)
     reports = run(8, 12)[0].reports
     assert [report["fc1"]["on_rate"].numel() for report in reports] == [8] + 6 * [1] + 5 * [8]
-    monkeypatch.setattr("lightning_neurohealth.thinning.ROOM", 0)
+    monkeypatch.setattr("lightning_neurohealth.reporting.thinning.ROOM", 0)
     reports = run(8, 12)[0].reports
     assert [report["fc1"]["on_rate"].numel() for report in reports] == [8] + 8 * [1] + 3 * [8]

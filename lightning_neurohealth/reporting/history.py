@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_neurohealth.layers import merged_order
 from lightning_neurohealth.report import LayerReport, Report
-from lightning_neurohealth.thin_layers import ThinLayers
+from lightning_neurohealth.reporting.thin_layers import ThinLayers
 
 if TYPE_CHECKING:
     from pandas import DataFrame

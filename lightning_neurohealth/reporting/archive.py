@@ -14,11 +14,11 @@ from torch import Tensor
 from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
-from lightning_neurohealth.history import History, spread
 from lightning_neurohealth.life import Life
 from lightning_neurohealth.packing import pack, plain, unpack
 from lightning_neurohealth.report import LayerReport, Report, worst_by_layer
-from lightning_neurohealth.thin_layers import Schema, Table, ThinLayers
+from lightning_neurohealth.reporting.history import History, spread
+from lightning_neurohealth.reporting.thin_layers import Schema, Table, ThinLayers
 
 NAME = "report.json"
 SCHEMA = 1

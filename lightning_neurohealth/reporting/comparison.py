@@ -12,7 +12,7 @@ from rich.text import Text
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import merged_order
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.table import MEASURES, STYLES, cell, encodable, folded, printable, verdict
+from lightning_neurohealth.reporting.table import MEASURES, STYLES, cell, encodable, folded, printable, verdict
 
 RUN = "run"
 TIMES = 2.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.report import LayerReport, Report
-from lightning_neurohealth.thin_layers import Measures, Schema, Table, ThinLayers
+from lightning_neurohealth.reporting.thin_layers import Measures, Schema, Table, ThinLayers
 
 RECENT = 100
 """Windows before the present one that keep each neuron's numbers; rules look back on 50, pictures show 100."""

@@ -1,0 +1,1 @@
+"""Reports of many windows: kept, thinned, compared and printed."""
