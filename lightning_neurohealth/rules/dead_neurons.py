@@ -11,11 +11,14 @@ from torch import Tensor
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life
+from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count, fed_by
-from lightning_neurohealth.window import Window
+from lightning_neurohealth.rules.evidence import began_elsewhere, trained_matrices
+from lightning_neurohealth.window import Past, Window
 
 FEW_STEPS, MANY = 2, 10
 """Measured steps that are enough where the rows of one alone would do; neurons that tell of each other."""
+FEW_INPUTS = 8
 FAIR = (0.7, 1.4)
 """``init_scale`` between which other weights of the usual kind would do no better."""
 
@@ -36,8 +39,9 @@ class DeadNeurons(Bands, LayerRule):
     time to show it, neurons that died on the way count one band less, since wide ReLU layers lose a fifth of theirs in
     the first epoch on the way to a perfect fit; so do those that fell on the flat side by the draw of their weights,
     and are a WARNING at most: without a norm, a tenth to a half of each deep layer does, at He's initialisation and at
-    torch's. Those that a bias, weights of one sign or a norm's shift hold off are not excused, nor is a layer that is
-    dead as a whole.
+    torch's, and of few inputs, whose bias may outweigh them by chance. A network that was trained before has them from
+    then, and they count one band less too. Those that a bias, weights of one sign or a norm's shift hold off are not
+    excused, nor is a layer that is dead as a whole.
 
     Attributes:
         rows: Rows that a neuron must have been silent for, unless a whole epoch was: then it fires on less than 0.3 %
@@ -71,6 +75,10 @@ class DeadNeurons(Bands, LayerRule):
         life: Life,
         lives: dict[str, Life],
         window: Window,
+        past: list[Past],
+        layers: dict[str, Layer],
+        parameters: Parameters,
+        initial: dict[str, dict[str, Tensor]],
         preactivation_mean: Tensor | None = None,
         preactivation_std: Tensor | None = None,
         bias_negativity: Tensor | None = None,
@@ -88,12 +96,16 @@ class DeadNeurons(Bands, LayerRule):
         rows, steps = torch.where(never, 1, rows), torch.where(never, FEW_STEPS, steps)
         dead = self._together(life, rows, steps, window)
         number = int(dead.sum())
-        held_off = _held_off(layer, life.silent, preactivation_mean, bias_negativity, positive_weight_sum)
-        severity = self._severity(dead, life, held_off, window)
+        if not bool(dead.any()):
+            return None
+        trained = began_elsewhere(window, past, layers, trained_matrices(layers, parameters), initial)
+        mean = None if trained else preactivation_mean  # which tells of the draw alone
+        held_off = _held_off(layer, life.silent, mean, bias_negativity, positive_weight_sum)
+        severity = self._severity(dead, life, held_off, window, trained)
         if not severity:
             return None
         fewest = int(life.rows[dead].min())
-        causes, remedy = self._why(layer, dead, life, lives, bias_negativity, positive_weight_sum, init_scale)
+        causes, remedy = self._why(layer, dead, life, lives, trained, bias_negativity, positive_weight_sum, init_scale)
         where = f"their pre-activation never left the flat part of {layer.function.name}"
         if preactivation_mean is not None and preactivation_std is not None:
             mean, std = preactivation_mean[dead].median(), preactivation_std[dead].median()
@@ -133,7 +145,7 @@ class DeadNeurons(Bands, LayerRule):
         least = int(life.windows[dead & life.confirmed(self.confirmed)].min())
         return f"; {which} confirmed dead: no activity and no gradient for {least} windows in a row"
 
-    def _severity(self, dead: Tensor, life: Life, held_off: Tensor | None, window: Window) -> Severity:
+    def _severity(self, dead: Tensor, life: Life, held_off: Tensor | None, window: Window, trained: bool) -> Severity:
         def band(mask: Tensor) -> Severity:
             return self.severity(int(mask.sum()) / len(mask))
 
@@ -141,6 +153,10 @@ class DeadNeurons(Bands, LayerRule):
         settled = dead & ((life.windows >= 2) | (window.trained >= 1))
         most = Severity.WARNING if int(dead.sum()) < self.fewest and not dead.all() else Severity.CRITICAL
         learning = window.progress.learning
+        if trained and not dead.all() and held_off is not None:
+            # they died in a run before this one, whose network works
+            worse = max(band(settled & held_off), min(band(dead & held_off), Severity.WARNING))
+            return min(Severity(max(worse, band(settled) - 1, min(band(dead) - 1, Severity.WARNING))), most)
         if dead.all() or not (learning or window.seen < self.patience):
             return min(max(band(settled), min(band(dead), Severity.WARNING)), most)
         held = life.born if held_off is None else life.born & held_off
@@ -158,6 +174,7 @@ class DeadNeurons(Bands, LayerRule):
         dead: Tensor,
         life: Life,
         lives: dict[str, Life],
+        trained: bool,
         bias_negativity: Tensor | None,
         positive_weight_sum: Tensor | None,
         init_scale: Tensor | None,
@@ -183,6 +200,9 @@ class DeadNeurons(Bands, LayerRule):
             if layer.normalized:
                 causes.append("so it has been since the start: the norm before the activation shifts them there")
                 return causes, _choice(f"set the bias of the norm behind {owner} to 0", leaky)
+            if trained:
+                causes.append("so it has been since before this run, which began with trained weights")
+                return causes, _choice(f"re-initialise them in {owner} (recycling), prune them", leaky, norm)
             if not causes and init_scale is not None and FAIR[0] < float(init_scale) < FAIR[1]:
                 causes.append(
                     "so it has been since the start, by the draw of weights of the right size: what reaches the layer "
@@ -208,8 +228,10 @@ def _held_off(
     """Neurons that more than the draw of their weights keeps on the flat side; ``None`` where that cannot be told."""
     if layer.normalized:
         return None
-    held = [] if bias_negativity is None else [bias_negativity.abs() > 1]
-    held += [] if positive_weight_sum is None else [positive_weight_sum < 0]
+    # torch draws biases up to √(3 / fan-in) of the norm of the weights; and few weights may be of one sign by chance
+    usual = max(1.0, 3 / math.sqrt(layer.fan_in)) if layer.fan_in else 1.0
+    held = [] if bias_negativity is None else [bias_negativity.abs() > usual]
+    held += [] if positive_weight_sum is None or 0 < layer.fan_in < FEW_INPUTS else [positive_weight_sum < 0]
     if preactivation_mean is not None and int((~silent).sum()) >= 8:
         # those that live were drawn too: what lies five of their deviations beside them was not
         alive = preactivation_mean[~silent]

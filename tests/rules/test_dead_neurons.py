@@ -99,6 +99,7 @@ def judge(
     evidence: Any = None,
     rule: DeadNeurons | None = None,
     lives: Any = None,
+    norms: Tensor | None = None,
     **facts: Any,
 ) -> Verdict | None:
     """From the measures of all windows, and of the neurons that were dead at birth; if not given, of the first."""
@@ -106,7 +107,17 @@ def judge(
     facts = {"seen": 200, **facts}
     life = lived(layer, now, past, born, **facts)
     window = by_hand.window(**facts)
-    return (rule or DeadNeurons()).judge(layer=layer, life=life, lives=lives or {}, window=window, **(evidence or {}))
+    return (rule or DeadNeurons()).judge(
+        layer=layer,
+        life=life,
+        lives=lives or {},
+        window=window,
+        past=[],
+        layers={layer.name: layer},
+        parameters=by_hand.parameters(layer.name),
+        initial={} if norms is None else {"weight_norm": {layer.name: norms}},
+        **(evidence or {}),
+    )
 
 
 @pytest.mark.parametrize(
@@ -332,6 +343,25 @@ def test_behind_a_norm_no_draw_of_weights_turns_a_neuron_off() -> None:
 
 def test_learning_excuses_no_layer_that_is_dead_as_a_whole() -> None:
     assert judge(measures(100), born=100, evidence=bias(-0.3), progress=LEARNING).severity == Severity.CRITICAL
+
+
+def test_those_of_a_network_that_was_trained_before_count_one_band_less() -> None:
+    layer = by_hand.layer(fan_in=50)
+    drawn, trained = torch.ones(100), torch.linspace(0.2, 3.0, 100)
+    assert judge(measures(30), layer=layer, born=30, evidence=bias(-0.3), norms=drawn).severity == Severity.SERIOUS
+    assert judge(measures(30), layer=layer, born=30, evidence=bias(-0.3), norms=trained).severity == Severity.WARNING
+    verdict = judge(measures(60), layer=layer, born=60, evidence=bias(-0.3), norms=trained)
+    assert verdict.severity == Severity.SERIOUS
+    assert "began with trained weights" in verdict.cause
+    assert judge(measures(60), layer=layer, born=60, evidence=bias(-20.0), norms=trained).severity == Severity.CRITICAL
+    assert judge(measures(100), layer=layer, evidence=bias(-0.3), norms=trained).severity == Severity.CRITICAL
+
+
+def test_few_inputs_are_outweighed_by_chance() -> None:
+    for inputs, severity in ((2, Severity.WARNING), (20, Severity.CRITICAL)):
+        layer = by_hand.layer(fan_in=inputs)
+        for evidence in (bias(-1.2), {**bias(-0.5), **reach(-0.1)}):
+            assert judge(measures(60), layer=layer, born=60, evidence=evidence, progress=LEARNING).severity == severity
 
 
 # Why
