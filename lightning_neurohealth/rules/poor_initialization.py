@@ -144,7 +144,7 @@ class PoorInitialization(RunRule):
         ratio = chain.scales[-1] / chain.scales[0]
         cause = f"{function.name} shrinks what it gets in every layer, and nothing restores it"
         if not 0.9 < spread < 1.1:
-            cause = f"the weights of {place} have {spread:.2g} times the spread that {function.name} asks for"
+            cause = f"the weights of {place} have {spread:,.3g} times the spread that {function.name} asks for"
         return Verdict(
             severity=Severity.SERIOUS if stalled else Severity.WARNING,
             value=ratio,

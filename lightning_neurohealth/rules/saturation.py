@@ -99,10 +99,10 @@ class Saturation(Bands, LayerRule):
         spread = math.nan if init_scale is None else float(init_scale)
         if spread <= LARGE:
             return (
-                f": its weights have {spread:.2g} times the spread of Xavier's, so that what it reads is too large",
+                f": its weights have {spread:,.3g} times the spread of Xavier's, so that what it reads is too large",
                 f"normalise what {owner} reads (mean 0, variance 1)",
             )
-        why = "" if math.isnan(spread) else f": its weights have {spread:.2g} times the spread of Xavier's"
+        why = "" if math.isnan(spread) else f": its weights have {spread:,.3g} times the spread of Xavier's"
         return why, f"initialise {owner} with Xavier, normalise its inputs"
 
 
