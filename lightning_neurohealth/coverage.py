@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth import activations
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.holdings import MATRICES, module_of
 from lightning_neurohealth.layers import COLLECTIONS, ROOT, is_owner
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 
 @dataclass(frozen=True)

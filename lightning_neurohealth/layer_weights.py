@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.roster import identity
 from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
-from lightning_neurohealth.weights import computed_weight
+from lightning_neurohealth.tracing.finder import LayerFinder
+from lightning_neurohealth.tracing.weights import computed_weight
 
 REACH = 3.0
 """Standardised pre-activations are outside of [−3, 3] once in 370 times."""

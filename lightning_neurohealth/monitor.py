@@ -21,7 +21,6 @@ from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.coverage import check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.garbage import no_collection
 from lightning_neurohealth.intake import FLOWING, Intake
 from lightning_neurohealth.layers import Layer
@@ -39,6 +38,7 @@ from lightning_neurohealth.settings import Settings
 from lightning_neurohealth.sharding import repeats_rows
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Taps
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 
 class Monitor:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning_neurohealth.coverage import Coverage, silent_modules
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.holdings import FROZEN, WATCHED, standing
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 Note = dict[str, Any]
 

@@ -9,11 +9,11 @@ from torch import nn
 from lightning_neurohealth.activations import from_module
 from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.diagnosis import Diagnosis
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import is_owner
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.memory import fitting
 from lightning_neurohealth.parameters import Parameters
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 if TYPE_CHECKING:
     from lightning_neurohealth.monitor import Monitor

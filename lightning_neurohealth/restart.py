@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lightning_neurohealth import ranks
 from lightning_neurohealth.counting import bookkeeping
 from lightning_neurohealth.counting.merging import Merged
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.frozen import freeze, thaw
 from lightning_neurohealth.layers import Subject
 from lightning_neurohealth.memory import fitting, recall, remembered
 from lightning_neurohealth.notes import unseen
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.roster import Facts
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 if TYPE_CHECKING:
     from lightning_neurohealth.monitor import Monitor

@@ -15,13 +15,13 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.folding import fold, some_samples
 from lightning_neurohealth.hooks import Functions, Hook, recomputing
 from lightning_neurohealth.layers import Layer, Subject, is_owner
-from lightning_neurohealth.origins import tensors_in
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.tracing.finder import LayerFinder
+from lightning_neurohealth.tracing.origins import tensors_in
 
 
 class Receiver(Protocol):

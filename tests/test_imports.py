@@ -20,13 +20,12 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
         "hosts",
-        "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns origins "
+        "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns "
         "progress compiled terminal",
         "activations window sharding",
         "layers nn samples",
-        "weights roster calls repeats owners gates patience composed",
-        "sightings",
-        "finder parameters life",
+        "roster repeats",
+        "tracing parameters life",
         "holdings",
         "layer_weights",
         "taps coverage answers",
@@ -53,14 +52,14 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
-    "taps": {"signals", "layers", "activations", "finder", "folding", "hooks", "origins", "sharding"},
+    "taps": {"signals", "layers", "activations", "folding", "hooks", "sharding", "tracing"},
     "parameter_taps": {
         "folding",
         "signals",
         "layers",
         "layer_weights",
         "activations",
-        "finder",
+        "tracing",
         "parameters",
         "taps",
         "sharding",
@@ -85,7 +84,6 @@ LATE = {
 }
 TYPES = {
     ("ranks", "statistics"),
-    ("origins", "layers"),
     ("restart", "monitor"),
     ("renewal", "monitor"),
     ("closing", "monitor"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lightning_neurohealth.origins import function_name
+from lightning_neurohealth.tracing.origins import function_name
 
 
 class ExpectedLoss(TorchFunctionMode):

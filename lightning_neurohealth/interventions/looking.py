@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from lightning_neurohealth.compiled import eager
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.taps import Taps
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 T = TypeVar("T", bound=Taps)
 

@@ -12,13 +12,13 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from lightning_neurohealth.compiled import eager
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.hosts import Callback
 from lightning_neurohealth.interventions.looking import Nobody
 from lightning_neurohealth.interventions.recycling import begin_anew, obstacle
 from lightning_neurohealth.interventions.wiring import Wiring
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.settings import whole_number
+from lightning_neurohealth.tracing.finder import LayerFinder
 
 if TYPE_CHECKING:
     from lightning_neurohealth.callback import NeuronHealth

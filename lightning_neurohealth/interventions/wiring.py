@@ -13,10 +13,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.finder import LayerFinder
 from lightning_neurohealth.interventions.looking import look
-from lightning_neurohealth.origins import CONVOLUTIONS, PRODUCTS, function_name, tensors_in
 from lightning_neurohealth.taps import Receiver, Taps
+from lightning_neurohealth.tracing.finder import LayerFinder
+from lightning_neurohealth.tracing.origins import CONVOLUTIONS, PRODUCTS, function_name, tensors_in
 
 CUTTABLE = (
     nn.Linear,

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, NeuronHealth
-from lightning_neurohealth.finder import LayerFinder
+from lightning_neurohealth.tracing.finder import LayerFinder
 from tests.callback.numbers import rows
 from tests.training import HOOKS, MLP, Learner, make_data, make_health, make_trainer
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_neurohealth import Monitor, patience
+from lightning_neurohealth import Monitor
+from lightning_neurohealth.tracing import patience
 from tests.layers.seen import rows_of
 from tests.training import MLP, layers_of, watch_step
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.origins import moved_axis
+from lightning_neurohealth.tracing.origins import moved_axis
 
 SHAPE = (2, 3, 4, 5)
 CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [

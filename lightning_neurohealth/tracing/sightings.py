@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.layers import ROOT, Layer, merged_order
-from lightning_neurohealth.origins import NOWHERE, Origin, Origins, guessed_axis, stored_axis, tensors_in
-from lightning_neurohealth.owners import Owners
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import Part, piece
-from lightning_neurohealth.weights import Applied, know_weight
+from lightning_neurohealth.tracing.origins import NOWHERE, Origin, Origins, guessed_axis, stored_axis, tensors_in
+from lightning_neurohealth.tracing.owners import Owners
+from lightning_neurohealth.tracing.weights import Applied, know_weight
 
 
 class Sightings:

@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.origins import DIVISIONS, MULTIPLICATIONS
+from lightning_neurohealth.tracing.origins import DIVISIONS, MULTIPLICATIONS
 
 LINEAR = {"add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "rsub", "neg", "__neg__"}
 CURVED = {

@@ -16,8 +16,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_neurohealth.layers import EMBEDDINGS, RECURRENT, Layer, clean_name, is_owner
-from lightning_neurohealth.origins import CONVOLUTIONS
 from lightning_neurohealth.sharding import Part, is_split, part_of
+from lightning_neurohealth.tracing.origins import CONVOLUTIONS
 
 LEFT_PRODUCTS = {"matmul", "__matmul__", "mm", "bmm"}
 """Products whose first factor can be the weight: its rows are the neurons then."""

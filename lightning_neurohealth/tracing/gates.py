@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.origins import Origins
+from lightning_neurohealth.tracing.origins import Origins
 
 
 def find_gates(origins: Origins, tensors: Iterable[Tensor], alone: bool = False) -> None:

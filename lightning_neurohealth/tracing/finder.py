@@ -13,9 +13,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.calls import Calls
-from lightning_neurohealth.composed import Composed
-from lightning_neurohealth.gates import find_gates, is_bounded
 from lightning_neurohealth.layers import (
     ROOT,
     Layer,
@@ -24,7 +21,12 @@ from lightning_neurohealth.layers import (
     neuron_axis,
     own_function,
 )
-from lightning_neurohealth.origins import (
+from lightning_neurohealth.patterns import Patterns
+from lightning_neurohealth.sharding import piece
+from lightning_neurohealth.tracing.calls import Calls
+from lightning_neurohealth.tracing.composed import Composed
+from lightning_neurohealth.tracing.gates import find_gates, is_bounded
+from lightning_neurohealth.tracing.origins import (
     CONVOLUTIONS,
     MIXTURES,
     MULTIPLICATIONS,
@@ -34,12 +36,10 @@ from lightning_neurohealth.origins import (
     function_name,
     tensors_in,
 )
-from lightning_neurohealth.owners import Owners
-from lightning_neurohealth.patience import Patience
-from lightning_neurohealth.patterns import Patterns
-from lightning_neurohealth.sharding import piece
-from lightning_neurohealth.sightings import Sightings
-from lightning_neurohealth.weights import applied_weight, shared_neurons
+from lightning_neurohealth.tracing.owners import Owners
+from lightning_neurohealth.tracing.patience import Patience
+from lightning_neurohealth.tracing.sightings import Sightings
+from lightning_neurohealth.tracing.weights import applied_weight, shared_neurons
 
 
 class LayerFinder:
