@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,8 +40,8 @@ def all_alike(value: Any) -> bool:
 
     What thousands of ranks would have to send each other to compare it themselves grows with their number.
     """
-    text = json.dumps(value, sort_keys=True, default=sorted)
-    digest = float(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big"))
+    text = repr(_in_order(value)).encode(errors="backslashreplace")
+    digest = float(int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big"))
     most, least = all_reduce(torch.tensor([digest, -digest], dtype=torch.float64), "max").tolist()
     return bool(most == -least)
 
@@ -54,3 +53,12 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def _in_order(value: Any) -> Any:
+    """The same for equal values: the order of a set is another one in every process."""
+    if isinstance(value, dict):
+        return [(key, _in_order(value[key])) for key in sorted(value, key=repr)]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    return [_in_order(item) for item in value] if isinstance(value, (list, tuple)) else value

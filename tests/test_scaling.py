@@ -64,3 +64,17 @@ def test_bytes_grow_with_neurons_alone(thousands: list[Tensor]) -> None:
         sizes.append(sum(t.nbytes for t in thousands[-2:]))
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
     assert (sizes[1] - sizes[0]) / (2 * WIDTH) < 1_400  # bytes a neuron, beside those of its layer and parameters
+
+
+def test_what_is_the_same_has_one_digest_whatever_its_order(thousands: list[Tensor]) -> None:
+    names = [f"layer {i}" for i in range(50)]
+    said = [
+        {"of": frozenset(order), 3: (1.0, None, float("nan")), "\udcff": {"b": 2, "a": 1}}
+        for order in (names, names[::-1])
+    ]
+    said.append({"\udcff": {"a": 1, "b": 2}, "of": set(names), 3: [1.0, None, float("nan")]})
+    for value in (*said, {**said[0], "of": names[1:]}):
+        ranks.all_alike(value)
+    digests = [float(sent[0]) for sent in thousands]
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+    assert all(float(sent[0]) == -float(sent[1]) for sent in thousands)
