@@ -12,25 +12,13 @@ from typing import Any, get_args
 from lightning_neurohealth.measures import Measure, all_measures
 from lightning_neurohealth.measures.base import Level
 from lightning_neurohealth.rules import Rule, all_rules
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import STANDING, Signal
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.cosines import Cosines
 from lightning_neurohealth.statistics.covariance import Covariance
 from lightning_neurohealth.statistics.histogram import Histogram
 from lightning_neurohealth.statistics.twins import Twins
 
-STANDING = {
-    Signal.WEIGHT,
-    Signal.OUTGOING_WEIGHT,
-    Signal.BIAS,
-    Signal.SLOPE_PARAMETER,
-    Signal.LEARNED_SLOPE,
-    Signal.LEARNED_SHAPE,
-    Signal.MIXTURE_ENTROPY,
-    Signal.MIXTURE,
-    Signal.PARAMETER,
-}
-"""What a network has without seeing data."""
 COSTS = {
     **dict.fromkeys(STANDING, "once a window"),
     Signal.PARAMETER_CHANGE: "sampled weights, once a window",

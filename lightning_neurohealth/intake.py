@@ -8,9 +8,8 @@ from torch import Tensor
 from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
-from lightning_neurohealth.measuring import FLOWS
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import FLOWS, Signal
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""

@@ -14,10 +14,8 @@ from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.measures.base import NEXT
 from lightning_neurohealth.parameters import Parameters, Run
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import FLOWS
 from lightning_neurohealth.statistics import Subject
-
-FLOWS = (Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT)
 
 
 @dataclass

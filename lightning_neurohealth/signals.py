@@ -79,3 +79,19 @@ _SUBJECTS: dict[Signal, Subject] = {
     Signal.VALIDATION_LOSS: "run",
     Signal.GLOBAL_GRADIENT: "run",
 }
+
+
+STANDING = {
+    Signal.WEIGHT,
+    Signal.OUTGOING_WEIGHT,
+    Signal.BIAS,
+    Signal.SLOPE_PARAMETER,
+    Signal.LEARNED_SLOPE,
+    Signal.LEARNED_SHAPE,
+    Signal.MIXTURE_ENTROPY,
+    Signal.MIXTURE,
+    Signal.PARAMETER,
+}
+"""What a network has without seeing data."""
+FLOWS = (Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT)
+"""What flows through a layer, row by row."""

@@ -15,7 +15,7 @@ from lightning_neurohealth.counting.tally import Tally
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import STANDING, Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
@@ -25,18 +25,7 @@ from lightning_neurohealth.statistics.waiting import Waiting
 
 __all__ = ["Book", "Ledger"]
 
-SNAPSHOTS = {
-    Signal.WEIGHT,
-    Signal.OUTGOING_WEIGHT,
-    Signal.BIAS,
-    Signal.SLOPE_PARAMETER,
-    Signal.LEARNED_SLOPE,
-    Signal.LEARNED_SHAPE,
-    Signal.MIXTURE_ENTROPY,
-    Signal.MIXTURE,
-    Signal.PARAMETER,
-    Signal.PARAMETER_CHANGE,
-}
+SNAPSHOTS = STANDING | {Signal.PARAMETER_CHANGE}
 MANY = 64
 """Numbers that wait at most until they are added."""
 

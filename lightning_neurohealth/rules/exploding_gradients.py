@@ -14,6 +14,8 @@ from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.rules.evidence import blow_up
 from lightning_neurohealth.window import Past, Window
 
+ABOVE = "each step makes the next gradient larger: the learning rate is above what the loss can bear"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExplodingGradients(RunRule):
@@ -67,7 +69,7 @@ class ExplodingGradients(RunRule):
                 threshold=self.growth,
                 message=f"the gradient norm grew from {climb[0]:.2g} to {climb[-1]:.2g} over {len(climb)} "
                 "measured steps",
-                cause="each step makes the next gradient larger: the learning rate is above what the loss can bear",
+                cause=ABOVE,
                 remedy=clip,
                 immediate=True,
             )
@@ -80,7 +82,7 @@ class ExplodingGradients(RunRule):
                 threshold=self.growth,
                 message=f"the loss grew from {losses[0]:.2g} to {losses[-1]:.2g} over {len(losses)} steps and then "
                 "overflowed",
-                cause="each step makes the next gradient larger: the learning rate is above what the loss can bear",
+                cause=ABOVE,
                 remedy=clip,
                 immediate=True,
             )
