@@ -12,6 +12,8 @@ from torch import nn
 from lightning_neurohealth.interventions.untouched import device_of, untouched
 
 ROWS, STEPS = 2, 8
+VECTORS = 8
+"""Rows of vectors, which have no steps: on fewer nothing can be told to be constant."""
 SIDES = (32, 64, 224)
 """Lengths of a picture's sides: of CIFAR, of small and of full ImageNet."""
 
@@ -69,4 +71,4 @@ def _shapes(module: nn.Module) -> Iterator[tuple[int, ...]]:
         yield from ((ROWS, module.in_channels, *[side] * len(module.kernel_size)) for side in SIDES)
     elif isinstance(module, (nn.Linear, nn.RNNBase)):
         width = module.in_features if isinstance(module, nn.Linear) else module.input_size
-        yield from ((ROWS, width), (ROWS, STEPS, width))
+        yield from ((VECTORS, width), (ROWS, STEPS, width))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
-from lightning_neurohealth.interventions import CannotCutError, compact
+from lightning_neurohealth.interventions import CannotCutError, compact, model_pruning, prune_neurons
+from tests.interventions.state import state
 from tests.interventions.test_compaction import Conv1D, gone
 
 X, IMAGES = torch.randn(16, 4), torch.randn(8, 3, 8, 8)
@@ -128,3 +131,73 @@ def test_the_model_stays_as_it_was() -> None:
     assert {name: p.tolist() for name, p in model.named_parameters()} == {n: p.tolist() for n, p in before.items()}
     assert model[2].bias is None
     assert not model[2]._forward_pre_hooks
+
+
+class TestMasks:
+    """What is masked in place, or by ModelPruning in a training."""
+
+    @pytest.mark.parametrize("case", [name for name in CASES if name != "no bias"])
+    def test_a_constant_is_not_missed(self, case: str) -> None:
+        model, x = copy.deepcopy(CASES[case])
+        stuck(model[0], 1, 4)
+        before = model(x).detach()
+        assert prune_neurons(model, {"0": gone(6, 1, 4)}, x) == {}
+        torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+        assert model[0].weight_mask.eq(0).any()
+
+    def test_what_varies_is_masked_as_before(self) -> None:
+        model = linear(nn.Linear(6, 3), nn.Sigmoid())
+        bias = model[2].bias.tolist()
+        prune_neurons(model, {"0": gone(6, 1)}, X)
+        assert model[2].bias.tolist() == bias
+
+    def test_made_up_inputs_are_enough(self) -> None:
+        model = linear(nn.Linear(6, 3), nn.Sigmoid())
+        stuck(model[0], 1)
+        before = model(X).detach()
+        prune_neurons(model, {"0": gone(6, 1)})
+        torch.testing.assert_close(model(X), before)
+
+    def test_a_second_mask_on_the_bias(self) -> None:
+        """The reader loses a neuron too, and its bias has a mask from before."""
+        model = linear(nn.Linear(6, 3), nn.Sigmoid())
+        model.append(nn.Tanh()).append(nn.Linear(3, 2))
+        stuck(model[0], 1)
+        prune_neurons(model, {"2": gone(3, 0)}, X)
+        before = model(X).detach()
+        prune_neurons(model, {"0": gone(6, 1)}, X)
+        torch.testing.assert_close(model(X), before)
+        assert model[2].bias[0].item() == 0
+
+    def test_without_a_bias_it_is_refused(self) -> None:
+        model = linear(nn.Linear(6, 3, bias=False), nn.Sigmoid())
+        stuck(model[0], 1)
+        with pytest.raises(CannotCutError, match="0: neurons of it are constant at other than 0, and 2 has no bias"):
+            prune_neurons(model, {"0": gone(6, 1)}, X)
+        assert list(prune_neurons(model, {"0": gone(6, 1)}, X, skip=True)) == ["0"]
+        assert not prune.is_pruned(model)
+        assert prune_neurons(model, {"0": gone(6, 2)}, X) == {}
+
+    def test_model_pruning_refuses_and_says_what_it_leaves(self) -> None:
+        model = linear(nn.Linear(6, 3), nn.Sigmoid())
+        stuck(model[0], 1)
+        with pytest.raises(CannotCutError, match="2 would miss that; prune_neurons and compact leave it in the bias"):
+            model_pruning(model, {"0": gone(6, 1)}, X)
+        with pytest.warns(RuntimeWarning, match="leaves neurons in 0: neurons of it are constant"):
+            assert model_pruning(model, {"0": gone(6, 1)}, X, skip=True)["parameters_to_prune"] == []
+
+    def test_a_failure_half_way_leaves_the_model_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = linear(nn.Linear(6, 3), nn.Sigmoid())
+        stuck(model[0], 1)
+        prune.l1_unstructured(model[2], "weight", 2)
+        before, put_on, calls = state(model), prune.custom_from_mask, iter(range(2))
+
+        def failing(*args: Any) -> None:
+            next(calls)
+            put_on(*args)
+
+        monkeypatch.setattr(prune, "custom_from_mask", failing)
+        with pytest.raises(StopIteration):
+            prune_neurons(model, {"0": gone(6, 1)}, X)
+        assert state(model) == before
+        assert [len(module._forward_pre_hooks) for module in model] == [0, 0, 1]

@@ -42,12 +42,12 @@ class TestSampleFor:
     @pytest.mark.parametrize(
         ("make", "shape"),
         [
-            (MLP, (2, 4)),
+            (MLP, (8, 4)),
             (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 62 * 62, 2)), (2, 3, 64, 64)),
             (lambda: nn.Sequential(nn.Conv1d(5, 4, 3), nn.ReLU()), (2, 5, 32)),
-            (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (2, 8)),
+            (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (8, 8)),
             (Recurrent, (2, 8)),
-            (lambda: MLP().double(), (2, 4)),
+            (lambda: MLP().double(), (8, 4)),
         ],
     )
     def test_is_made_up_for_the_first_layer(self, make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
@@ -66,7 +66,7 @@ class TestSampleFor:
     def test_an_example_that_does_not_fit_is_passed_over(self) -> None:
         learner = Learner(MLP())
         learner.example_input_array = torch.ones(5, 3)
-        assert sample_for(learner).shape == (2, 4)
+        assert sample_for(learner).shape == (8, 4)
 
     def test_says_so_where_nothing_fits(self) -> None:
         with pytest.raises(ValueError, match="Two runs on no input that was made up for it; pass sample="):
