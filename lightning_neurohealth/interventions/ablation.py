@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import nn
 
 from lightning_neurohealth.interventions.ablated import Ablation, LayerAblation, intervals
+from lightning_neurohealth.interventions.estimate import announcement, seconds_a_batch
 from lightning_neurohealth.interventions.looking import chosen, look, tapped
 from lightning_neurohealth.interventions.selection import Choice, report_of, select
 from lightning_neurohealth.interventions.silencer import Ablator, Silencer
@@ -49,13 +50,15 @@ def ablate(
             layer, drawn with ``seed``; or a mapping of layer to indices, where a list of indices is a group.
         report: Where suspects come from; ``None`` for the last report of the NeuronHealth of a Trainer.
         loss: ``loss(output, target)`` for batches ``(*inputs, target)``. By default a LightningModule's
-            ``training_step``, else cross-entropy where targets are whole numbers and mean squared error elsewhere.
+            ``training_step``, or its ``validation_step`` where the first optimizes by itself; the loss that a model
+            gives for a mapping; else cross-entropy where targets are whole numbers and mean squared error elsewhere.
         step: ``step(model, batch)``, the loss as a scalar, for everything else.
         together: Most ablations in one forward, on copies of the batch; fewer where memory runs out, one where the
-            copies do not give what single ablations give, and with ``step``.
+            copies do not give what single ablations give. With ``training_step``, ``step`` or batches that are mappings
+            the network that is called within runs on the copies, and the rest for each.
         max_batches: Use no more batches than that.
         seed: For the draw of neurons.
-        progress: Show the estimated time and a bar.
+        progress: Show a bar, and before it how long it will take, from the first groups of three layers.
 
     Raises:
         TypeError, ValueError: An argument, a layer, an index or the data is not what it should be.
@@ -78,15 +81,16 @@ def ablate(
         ablator = Ablator(model, task, taps, together)
         with tapped(taps), Progress(disable=not progress, transient=True) as bar:
             started = time.perf_counter()
-            ablator.loss(first)
             count = sum(map(len, groups.values()))
             length = length_of(data, max_batches)
             if progress:
-                bar.console.print(announcement(count, len(groups), length, time.perf_counter() - started))
+                ablator.whole(first)
+                seconds = seconds_a_batch(ablator, first, groups)
+                bar.console.print(announcement(count, len(groups), length, seconds))
             shown = bar.add_task("Ablating", total=None if length is None else count * length)
             losses, rows, changes = [], [], {name: list[torch.Tensor]() for name in groups}
             for batch in itertools.chain([first], stream):
-                losses.append(float(ablator.loss(batch)))
+                losses.append(ablator.whole(batch))
                 rows.append(rows_of(batch))
                 for name, wanted in groups.items():
                     changes[name].append(ablator.changes(batch, name, wanted, losses[-1]))
@@ -98,17 +102,3 @@ def ablate(
     }
     mean = sum(value * weight for value, weight in zip(losses, rows, strict=True)) / sum(rows)
     return Ablation(layers_found, mean, len(rows), sum(rows), ablator.forwards, seconds)
-
-
-def announcement(count: int, layers: int, length: int | None, seconds: float) -> str:
-    """What is going to be done, and how long it takes if every ablation takes as long as one forward.
-
-    >>> announcement(64, 2, 10, 0.05)
-    'Ablating 64 neurons or groups of 2 layers on 10 batches: about 32 s'
-    >>> announcement(64, 2, None, 0.05)
-    'Ablating 64 neurons or groups of 2 layers: about 3.2 s a batch'
-    """
-    what = f"Ablating {count:,} neurons or groups of {layers} layers"
-    if length is None:
-        return f"{what}: about {count * seconds:.2g} s a batch"
-    return f"{what} on {length:,} batches: about {count * length * seconds:.2g} s"

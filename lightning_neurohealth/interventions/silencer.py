@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from lightning_neurohealth.interventions.looking import armed
-from lightning_neurohealth.interventions.task import Task, rows_of, split
+from lightning_neurohealth.interventions.stages import CopiesDisagreeError, Stage, Stages
+from lightning_neurohealth.interventions.task import Task, rows_of
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.taps import Taps
 
@@ -18,13 +18,8 @@ Group = tuple[int, ...]
 AGREE = 1e-4
 """Relative difference up to which a batched ablation counts as the single one: single precision over many sums."""
 
-
 ROUNDING = 4
 """Units in the last place of the loss by which copies in one forward may differ from one alone."""
-
-
-class CopiesDisagreeError(RuntimeError):
-    """Copies of a batch behind one another are not what the model takes for rows of one batch."""
 
 
 class Silencer(Taps):
@@ -33,10 +28,12 @@ class Silencer(Taps):
     Attributes:
         layer: The layer to silence, ``None`` for none.
         groups: Neurons to silence, a group for each copy of the batch.
+        silenced: How often they were.
     """
 
     layer: str | None = None
     groups: Sequence[Group] = ()
+    silenced = 0
 
     def _activation(self, layer: Layer, a: Tensor) -> None:
         super()._activation(layer, a)
@@ -45,6 +42,7 @@ class Silencer(Taps):
         copies = len(self.groups)
         if copies > 1 and (a.shape[0] % copies or layer.axis % a.dim() == 0):
             raise CopiesDisagreeError(f"{layer.name} gives {tuple(a.shape)} for {copies} copies of a batch")
+        self.silenced += 1
         for part, group in zip(a.chunk(copies), self.groups, strict=True):
             part.index_fill_(layer.axis, torch.tensor(group, device=a.device), 0)
 
@@ -62,11 +60,16 @@ class Ablator:
     """
 
     def __init__(self, model: nn.Module, task: Task, taps: Silencer, together: int) -> None:
-        self.model, self.task, self.taps = model, task, taps
-        self.together = together if task.by_output else 1
+        self.model, self.task, self.taps, self.together = model, task, taps, together
+        self.stages = Stages(taps.finder.modules, taps.finder.layers.values())
         self.forwards = 0
         self.resolution = 0.0
         self._batchable: dict[str, bool] = {}
+
+    def whole(self, batch: Any) -> float:
+        """The loss of ``batch`` with nothing silenced; comes before its ablations."""
+        with self.stages.watched(rows_of(batch)):
+            return float(self.loss(batch))
 
     def loss(self, batch: Any, layer: str | None = None, group: Group = ()) -> Tensor:
         """The loss of ``batch``, a float64 scalar, with one group of ``layer`` silenced."""
@@ -85,18 +88,19 @@ class Ablator:
     def losses(self, batch: Any, layer: str, groups: Sequence[Group]) -> Tensor:
         """The losses of ``batch`` with each of ``groups`` silenced, ``[groups]``; as many at once as go."""
         found: list[Tensor] = []
+        stage = self.stages.of(layer)
         while len(found) < len(groups):
             rest = groups[len(found) : len(found) + self.together]
-            if len(rest) == 1 or not isinstance(batch, (tuple, list)) or not self._batchable.get(layer, True):
+            if len(rest) == 1 or stage is None or not self._batchable.get(layer, True):
                 found.append(self.loss(batch, layer, rest[0]))
                 continue
             try:
-                several = self._several(batch, layer, rest)
+                several = self._several(batch, stage, layer, rest)
             except torch.OutOfMemoryError:
                 self.together //= 2
                 continue
-            except (CopiesDisagreeError, RuntimeError, ValueError):
-                several = None  # what ails single ablations too shows itself there
+            except Exception:  # what ails single ablations too shows itself there
+                several = None
             if (
                 several is not None
                 and layer not in self._batchable
@@ -116,25 +120,17 @@ class Ablator:
             for i in dict.fromkeys((odd, len(groups) - 1))
         )
 
-    def _several(self, batch: Any, layer: str, groups: Sequence[Group]) -> Tensor:
-        inputs, target = split(batch)
-        rows, copies = rows_of(inputs), len(groups)
-        self.taps.layer, self.taps.groups = layer, groups
+    def _several(self, batch: Any, stage: Stage, layer: str, groups: Sequence[Group]) -> Tensor:
+        """One forward of the stage for all of ``groups``; then the rest of the step for each."""
+        self.taps.layer, self.taps.groups, self.taps.silenced = layer, groups, 0
         self.forwards += 1
         with armed(self.taps):
-            output = self.model(*tree_map(lambda x: _repeated(x, rows, copies), inputs))
+            outputs = stage.run(len(groups))
         self.taps.layer = None
-        parts = [tree_map(lambda x, i=i: _part(x, rows, copies, i), output) for i in range(copies)]
-        return torch.stack([self.task.of_output(part, target).double() for part in parts])
-
-
-def _repeated(x: Any, rows: int, copies: int) -> Any:
-    return torch.cat([x] * copies) if isinstance(x, Tensor) and x.dim() and len(x) == rows else x
-
-
-def _part(x: Any, rows: int, copies: int, index: int) -> Any:
-    if not isinstance(x, Tensor) or x.dim() == 0:
-        return x
-    if len(x) != rows * copies:
-        raise CopiesDisagreeError(f"the model gives {tuple(x.shape)} for {copies} copies of {rows} rows")
-    return x[index * rows : (index + 1) * rows]
+        if not self.taps.silenced:
+            raise CopiesDisagreeError(f"{layer} stands outside what was run for all copies")
+        found = []
+        for output in outputs:
+            with stage.giving(output):
+                found.append(self.task(self.model, batch).double())
+        return torch.stack(found)

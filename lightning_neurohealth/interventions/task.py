@@ -37,14 +37,17 @@ class Task:
 
     @classmethod
     def of(cls, model: nn.Module, loss: Loss | None, step: Step | None) -> Task:
-        """What the user gave, or a LightningModule's own ``training_step``, or the usual losses."""
+        """What the user gave, or a LightningModule's own step, or the usual losses.
+
+        The step is ``training_step``; where that optimizes by itself, ``validation_step``.
+        """
         if loss is None and step is None and hasattr(model, "training_step"):
-            if not getattr(model, "automatic_optimization", True):
+            step = _training_step if getattr(model, "automatic_optimization", True) else _validation_step
+            if step is _validation_step and not _validates(model):
                 raise ValueError(
                     f"{type(model).__name__}.training_step optimizes by itself and would change the model; "
                     "pass loss=F.cross_entropy or the like, or step=lambda model, batch: ..."
                 )
-            step = _training_step
         return cls(loss, step)
 
     def __call__(self, model: nn.Module, batch: Any) -> Tensor:
@@ -64,11 +67,6 @@ class Task:
         if self.loss is not None:
             return checked(self.loss(output, target), "loss")
         return usual_loss(output, target)
-
-    @property
-    def by_output(self) -> bool:
-        """True where the loss is a function of outputs and targets."""
-        return self.step is None
 
 
 def usual_loss(output: Any, target: Any) -> Tensor:
@@ -151,3 +149,13 @@ def _loaders(data: Any) -> list[Any]:
 
 def _training_step(model: nn.Module, batch: Any) -> Tensor:
     return model.training_step(batch, 0)  # type: ignore[operator]
+
+
+def _validation_step(model: nn.Module, batch: Any) -> Tensor:
+    return checked(model.validation_step(batch, 0), "validation_step")  # type: ignore[operator]
+
+
+def _validates(model: nn.Module) -> bool:
+    """True if the user has written a ``validation_step``."""
+    step = getattr(type(model), "validation_step", None)
+    return step is not None and not step.__module__.startswith(("lightning.", "pytorch_lightning."))

@@ -5,6 +5,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from tests.architectures.watched import gates, outputs, watched
+from tests.interventions.together import check_together
 
 
 @pytest.mark.parametrize(("act", "function"), [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("relu", "relu")])
@@ -40,3 +41,11 @@ def test_layers(act: str, function: str) -> None:
     assert outputs(found) == ["classifier"]
     assert not gates(found)
     assert found.coverage.unwatched == {}
+
+
+def test_neurons_are_ablated_together() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    config = BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=3, **sizes)
+    ids = torch.randint(50, (4, 6))
+    batch = {"input_ids": ids, "attention_mask": (ids > 9).long(), "labels": torch.tensor([0, 1, 2, 0])}
+    check_together(BertForSequenceClassification(config), [batch], neurons=8)

@@ -5,6 +5,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.architectures.watched import gates, outputs, watched
+from tests.interventions.together import check_together
 
 
 @pytest.mark.parametrize("inner", [None, 20])
@@ -40,3 +41,10 @@ def test_coverage() -> None:
     assert coverage.unwatched == {}
     missed = sum(p.numel() for name, p in model.named_parameters() if "ln_" in name)
     assert coverage.parameters == pytest.approx(1 - missed / sum(p.numel() for p in model.parameters()))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_neurons_are_ablated_together(rows: int) -> None:
+    config = GPT2Config(vocab_size=50, n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1)
+    ids = torch.randint(50, (rows, 6))
+    check_together(GPT2LMHeadModel(config), [{"input_ids": ids, "labels": ids}], neurons=8)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from torch import Tensor, nn
+
+from lightning_neurohealth.interventions import ablate
+from tests.interventions.test_ablation import classes, mlp
+
+
+class Slow(nn.Module):
+    """Takes 5 ms whatever comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.005)
+        return self.net(x)
+
+
+@pytest.mark.parametrize("together", [1, 16])
+def test_is_what_it_takes(together: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was eleven times as much where eleven neurons go into one forward."""
+    found = ablate(Slow(), classes(rows=80), together=together)
+    text = capsys.readouterr().out
+    said = re.search(r"on 10 batches: about (.*) s", text)
+    assert said, text
+    assert found.seconds / 2.5 < float(said[1]) < found.seconds * 2.5
+
+
+def test_of_many_layers_few_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    model = nn.Sequential(*(module for _ in range(20) for module in (nn.Linear(4, 4), nn.Tanh())), nn.Linear(4, 3))
+    quiet, loud = (ablate(model, classes(rows=8), together=1, progress=wanted) for wanted in (False, True))
+    assert loud.forwards == quiet.forwards + 1 + 2 * 3
+    assert "Ablating 80 neurons or groups of 20 layers on 1 batches" in capsys.readouterr().out.replace("\n", " ")
