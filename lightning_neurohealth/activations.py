@@ -15,7 +15,7 @@ from torch.nn.init import calculate_gain
 
 from lightning_neurohealth import derivatives
 
-__all__ = ["IDENTITY", "Activation", "from_function", "from_module", "register"]
+__all__ = ["HEADS", "IDENTITY", "Activation", "from_function", "from_module", "register"]
 
 
 PLACES = 49
@@ -240,6 +240,8 @@ def _clamp(min: Any = None, max: Any = None) -> Activation | None:
 
 IDENTITY = Activation("identity", torch.ones_like, init="lecun", linear=True)
 """For a layer that no activation follows; LeCun's initialisation keeps its forward variance."""
+HEADS = Activation("attention", torch.ones_like, dead_values=(0.0,), linear=True)
+"""For the heads of attention: one that gives exactly 0, update after update, has no values any more."""
 
 
 def _of(factory: _Factory, attributes: str) -> _Factory:

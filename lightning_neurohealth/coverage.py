@@ -13,6 +13,7 @@ from lightning_neurohealth import activations
 from lightning_neurohealth.holdings import MATRICES, module_of
 from lightning_neurohealth.layers import COLLECTIONS, ROOT, is_owner
 from lightning_neurohealth.tracing.finder import LayerFinder
+from lightning_neurohealth.tracing.heads import heads_name
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
     ]
     some = ", ".join(watchable[:8]) + (", …" if len(watchable) > 8 else "")
     names = modules.keys() if ROOT in watchable else modules.keys() - {ROOT}
-    unmatched = finder.patterns.unmatched(names)
+    holders = {name for name, module in modules.items() if any(True for _ in module.children())}
+    unmatched = finder.patterns.unmatched(names | {heads_name(name) for name in holders})  # which may be attention
     if unmatched:
         raise ValueError(
             f"include/exclude: {', '.join(map(repr, unmatched))} matches no module of {type(model).__name__}; "

@@ -68,6 +68,8 @@ class Layer:
         sources: Layers whose outputs it reads, sums of them included, with no norm in between: its scale follows from
             theirs.
         superseded: True once an activation was found behind what first looked like a linear layer.
+        channels: Width of each neuron, where neurons are heads of attention that lie side by side on the last axis; 0
+            for all other layers.
         part: Which of the neurons this rank has, where ranks share them (tensor parallelism); ``None`` for all.
     """
 
@@ -90,6 +92,7 @@ class Layer:
     normalized: bool = False
     sources: frozenset[str] = frozenset()
     superseded: bool = False
+    channels: int = 0
     part: Part | None = None
 
 

@@ -21,6 +21,7 @@ from lightning_neurohealth.layers import Layer, Subject, is_owner
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
+from lightning_neurohealth.tracing.heads import read_by_out_proj
 from lightning_neurohealth.tracing.origins import tensors_in
 
 
@@ -32,6 +33,12 @@ class Receiver(Protocol):
 
     def wants(self, signal: Signal) -> bool:
         """False where nothing would be done with it."""
+
+
+def laid_out(x: Tensor, layer: Layer) -> Tensor:
+    """What this rank holds of ``x``, in which each neuron has its place on one axis."""
+    x = piece(x)
+    return x.unflatten(-1, (-1, layer.channels)) if layer.channels and x.dim() else x
 
 
 class Taps:
@@ -209,6 +216,10 @@ class Taps:
         first, *others = found  # of an RNN, the others are its state
         again = recomputing()
         layer = self.finder.recalled(name) if again else self.finder.produced(module, name, inputs, first, others)
+        read = tensors_in(inputs[:1])
+        if self.finder.heads is not None and read and read[0] is not first:
+            self._deliver(self.finder.heads, Signal.ACTIVATION, read[0])
+            self._listen(self.finder.heads, read[0])
         if layer is not None:
             self._activation(layer, first)
             if isinstance(module, nn.RNNBase) and others[-1].requires_grad:
@@ -220,9 +231,11 @@ class Taps:
         """What flows into the last state of the last layer, which is the activation at the end of each sequence."""
         self._gradient(layer, gradient.movedim(0, -2).flatten(-2), None)
 
-    def _attention_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
-        heads = out[0]  # which no layer feeds directly
-        self._owner_ends(module.out_proj, f"{name}.out_proj" if name else "out_proj", (heads, *inputs), heads)  # type: ignore[arg-type]
+    def _attention_ends(self, module: nn.MultiheadAttention, name: str, inputs: tuple[Any, ...], out: Any) -> None:
+        heads = read_by_out_proj(out[0])
+        self.finder.attended(name, module, heads, inputs)
+        read = out[0] if heads is None else heads  # which no layer feeds directly
+        self._owner_ends(module.out_proj, f"{name}.out_proj" if name else "out_proj", (read, *inputs), out[0])
 
     # Functions
 
@@ -285,20 +298,23 @@ class Taps:
 
     def _effect(self, layer: Layer, a: Tensor, gradient: Tensor) -> None:
         # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
-        a, gradient = piece(a), piece(gradient)
+        a, gradient = laid_out(a, layer), laid_out(gradient, layer)
         if self.phase is not None:
             a, gradient = (some_samples(t, layer.axis, self.phase) for t in (a, gradient))
         effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
-        if 0 <= layer.axis < effect.dim() - 1:
-            effect = effect.flatten(layer.axis + 1).sum(-1)
-        self._send(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect)
+        inner = layer.axis % effect.dim() + 1
+        if inner < effect.dim():
+            effect = effect.flatten(inner).sum(-1)
+        self._take(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect.unsqueeze(-1) if layer.axis == -2 else effect)
 
     def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
         if not recomputing():
             self._send(layer, signal, x)
 
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        x = piece(x)
+        self._take(layer, signal, laid_out(x, layer))
+
+    def _take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
         if x.dim() == 0:
             return
         if not x.is_floating_point() or x.layout != torch.strided:

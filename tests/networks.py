@@ -71,6 +71,26 @@ def dead_in_a_transformer() -> Trained:
     return Trained(reports, "block.linear1", never_positive(written_by(net, net.block.linear1)), CRITICAL)
 
 
+def dead_head(net: Encoder, head: int = 1) -> nn.Module:
+    """No values, and nobody who reads them: no gradient brings it back."""
+    attention, channels = net.block.self_attn, slice(8 * head, 8 * head + 8)
+    with torch.no_grad():
+        for of_values in (attention.in_proj_weight.view(3, 32, 32)[2], attention.in_proj_bias.view(3, 32)[2]):
+            of_values[channels] = 0
+        attention.out_proj.weight[:, channels] = 0
+    return net
+
+
+@network
+def dead_head_of_attention() -> Trained:
+    net = Encoder()
+    dead_head(net)
+    reports = train(net)
+    values = written_by(net, net.block.norm1) @ net.block.self_attn.in_proj_weight[64:].T
+    given = (values + net.block.self_attn.in_proj_bias[64:]).unflatten(-1, (4, 8))
+    return Trained(reports, "block.self_attn.heads", indices((given == 0).all(0).all(-1)), Severity.WARNING)
+
+
 @network
 def dead_functional() -> Trained:
     net = Functional()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
@@ -53,11 +54,28 @@ class Net(nn.Module):
         return self.head(self.norm(self.fc2(self.act(self.fc1(x)))))
 
 
+class Attentive(nn.Module):
+    """Four heads of two channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        torch.manual_seed(12)
+        self.q, self.k, self.v = (nn.Linear(4, width) for _ in range(3))
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(0, (-1, 2))  # two words a text
+        q, k, v = (of(x).unflatten(-1, (-1, 2)).transpose(1, 2) for of in (self.q, self.k, self.v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)).flatten(0, 1)
+
+
 class Alone(Learner):
     """In one process, two batches as one; they follow from the step, wherever the run was cut."""
 
+    build: type[nn.Module] = Net
+
     def __init__(self, hidden: int) -> None:
-        super().__init__(Net(hidden).double(), lr=0.01)
+        super().__init__(self.build(hidden).double(), lr=0.01)
 
     def batches(self) -> list[Any]:
         return doubled(BATCHES)
@@ -90,6 +108,18 @@ class TensorParallel(Alone):
         parallelize_module(self.net, self.device_mesh["tensor_parallel"], plan)
 
 
+class AloneAttentive(Alone):
+    build = Attentive
+
+
+class ParallelAttentive(AloneAttentive):
+    """Each rank has half of the heads."""
+
+    def configure_model(self) -> None:
+        plan = {**dict.fromkeys("qkv", ColwiseParallel()), "out": RowwiseParallel()}
+        parallelize_module(self.net, self.device_mesh["tensor_parallel"], plan)
+
+
 def on_rank(rank: int, kind: type[Alone], hidden: int, port: int, run: Callable[[Alone, Any], None]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     data, tensor = (2, 1) if kind is FullySharded else (1, 2)
@@ -116,14 +146,15 @@ def train(
         trainer = make_trainer(health, Save(health, folder), *extra, **{"max_epochs": 2, **options})
         trainer.fit(model, ckpt_path=ckpt_path)
 
-    if kind is Alone:
-        run(Alone(hidden), {})
+    alone = kind in (Alone, AloneAttentive)
+    if alone:
+        run(kind(hidden), {})
     else:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         mp.start_processes(on_rank, (kind, hidden, port, run), nprocs=2, start_method="fork")
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(1 if kind is Alone else 2)]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(1 if alone else 2)]
 
 
 def check_equal(ours: dict[str, Tensor], expected: dict[str, Tensor], but: set[str]) -> None:
@@ -156,6 +187,16 @@ def test_numbers_are_those_of_one_process(kind: type[Alone], hidden: int, tmp_pa
         assert [f["message"] for f in report["findings"]] == [f["message"] for f in whole["findings"]]
         assert report["coverage"]["missed"].keys() - whole["coverage"]["missed"].keys() == set(together)
         assert report["coverage"]["parameters"] == whole["coverage"]["parameters"]
+
+
+def test_heads_that_ranks_share(tmp_path: Path) -> None:
+    settings = {"measures": ["on_rate", "activation_mean", "gradient_flow", "taylor", "activation_rows"], "rules": []}
+    first, second = train(ParallelAttentive, tmp_path / "two", **settings)
+    (alone,) = train(AloneAttentive, tmp_path / "one", **settings)
+    assert first["reports"] == second["reports"]
+    ours, expected = all_numbers(first), all_numbers(alone)
+    assert ours["net.heads on_rate"].shape == (4,)
+    check_equal(ours, expected, set())
 
 
 @pytest.mark.parametrize("kind", [FullySharded, TensorParallel])

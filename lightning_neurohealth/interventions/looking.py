@@ -55,7 +55,7 @@ def armed(taps: Taps) -> Iterator[None]:
 
 def look(model: nn.Module, run: Callable[[], Any], make: Callable[..., T]) -> T:
     """Taps of the kind that ``make`` builds, after one forward by ``run`` in which they have found the layers."""
-    taps = make(model, LayerFinder(model, Patterns(None, None)), Nobody())
+    taps = make(model, LayerFinder(model, Patterns(None, None), seeks_heads=False), Nobody())
     with tapped(taps), armed(taps):
         run()
     return taps

@@ -104,7 +104,7 @@ class RecycleDormant(Callback):
         self.history = [Recycled(**recycled) for recycled in state["history"]]
         self._windows, self._due, self._health = state["windows"], state["due"], health
         self.left, self._known = {}, False
-        finder = LayerFinder(pl_module, Patterns(None, None))
+        finder = LayerFinder(pl_module, Patterns(None, None), seeks_heads=False)
         self._wiring = Wiring(pl_module, finder, Nobody(), hook_root=False)
         self._wiring.failure = self._failed
         self._wiring.backward = False

@@ -167,5 +167,6 @@ def fed_by(layer: Layer) -> str:
 
 
 def count(part: int, layer: Layer) -> str:
-    """``"3 of 64 neurons of fc1"``."""
-    return f"{part} of {layer.neurons} neuron{'s' if layer.neurons != 1 else ''} of {layer.name}"
+    """``"3 of 64 neurons of fc1"``, or of attention ``"1 of 8 heads of attn.heads"``."""
+    noun = "head" if layer.channels else "neuron"
+    return f"{part} of {layer.neurons} {noun}{'s' if layer.neurons != 1 else ''} of {layer.name}"

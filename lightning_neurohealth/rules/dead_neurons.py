@@ -27,11 +27,12 @@ FAIR = (0.7, 1.4)
 class DeadNeurons(Bands, LayerRule):
     """What it finds: neurons whose activation lay at a constant end of its activation function (0 for ReLU), where the
     slope is 0, on every row since they last gave anything else: nothing flows back, so they cannot come back by
-    themselves.
+    themselves. Of attention, heads that gave nothing but 0.
 
     Why it hurts: the layer is narrower than you pay for; from half of a layer on, the model barely learns.
 
-    Remedies: a lower learning rate or warm-up, He initialisation, LeakyReLU, a normalisation before the activation.
+    Remedies: a lower learning rate or warm-up, He initialisation, LeakyReLU, a normalisation before the activation; of
+    dead heads, pruning.
 
     Sources: activation monitoring (S1) for the bands, neuron health summary (S0) for the definition and the causes.
     S1's own test, zeros on more than half of a layer, flags most healthy ReLU layers; a single batch proves nothing: of
@@ -102,12 +103,16 @@ class DeadNeurons(Bands, LayerRule):
         mean = None if trained else preactivation_mean  # which tells of the draw alone
         held_off = _held_off(layer, life.silent, mean, bias_negativity, positive_weight_sum)
         severity = self._severity(dead, life, held_off, window, trained)
+        if layer.channels:
+            severity = max(severity, Severity.WARNING)  # one head is many weights
         if not severity:
             return None
         fewest = int(life.rows[dead].min())
         causes, remedy = self._why(layer, dead, life, lives, trained, bias_negativity, positive_weight_sum, init_scale)
         where = f"their pre-activation never left the flat part of {layer.function.name}"
-        if preactivation_mean is not None and preactivation_std is not None:
+        if layer.channels:
+            where = "what their values are summed to is exactly 0: their weights are, or a mask stands before them"
+        elif preactivation_mean is not None and preactivation_std is not None:
             mean, std = preactivation_mean[dead].median(), preactivation_std[dead].median()
             where = f"their pre-activation lies at {mean:.3g} ± {std:.2g}, in the flat part of {layer.function.name}"
         return Verdict(
@@ -181,6 +186,10 @@ class DeadNeurons(Bands, LayerRule):
     ) -> tuple[list[str], str]:
         """Why and since when, and what to do."""
         owner = fed_by(layer)
+        if layer.channels:
+            died = dead & ~life.born
+            since = f"they died by about step {int(life.died[died].median())}" if died.any() else ""
+            return [since or "so it has been since the start"], f"prune them, or draw their weights anew in {owner}"
         leaky = f"replace {layer.activation} by a LeakyReLU" if layer.activation else ""
         norm = "" if layer.normalized else f"normalise between {owner} and its activation"
         before = lives.get(layer.before or "")

@@ -45,14 +45,17 @@ class Stream:
 def streams(layers: dict[str, Layer], activation_scale: dict[str, Tensor]) -> dict[str, Stream]:
     """For each hidden layer the stream that leads to it: of several layers that it reads, through the largest.
 
-    Gates are left out, since what they multiply sets the scale, and so are layers whose scale is exactly 0: a branch
+    Gates are left out, since what they multiply sets the scale, heads of attention, which average it away over many
+    places, and layers whose scale is exactly 0: a branch
     that starts at zero (a residual gamma, LoRA's B) is well, and a layer of which most neurons are dead is judged by
     that.
     """
     scales = {
         name: float(scale)
         for name, scale in activation_scale.items()
-        if name in layers and not (layers[name].output or layers[name].gate) and 0 < float(scale) < math.inf
+        if name in layers
+        and not (layers[name].output or layers[name].gate or layers[name].channels)
+        and 0 < float(scale) < math.inf
     }
     found: dict[str, Stream] = {}
     for name in sorted(scales, key=lambda name: layers[name].order):

@@ -8,6 +8,7 @@ does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the p
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from lightning_neurohealth.sharding import piece
 from lightning_neurohealth.tracing.calls import Calls
 from lightning_neurohealth.tracing.composed import Composed
 from lightning_neurohealth.tracing.gates import find_gates, is_bounded
+from lightning_neurohealth.tracing.heads import HIDDEN, Heads, heads_name, is_attended
 from lightning_neurohealth.tracing.origins import (
     CONVOLUTIONS,
     MIXTURES,
@@ -48,9 +50,12 @@ class LayerFinder:
     While ``tracing``, origins are followed and layers are made; afterwards a table of calls answers, until a call comes
     that it does not know. Activations that are plain functions have no module to hook, so a model that uses them is
     traced at every measured step.
+
+    Attributes:
+        heads: Of the call of a module that came last, the layer of the heads of attention that it has read.
     """
 
-    def __init__(self, model: nn.Module, patterns: Patterns) -> None:
+    def __init__(self, model: nn.Module, patterns: Patterns, seeks_heads: bool = True) -> None:
         self.patterns = patterns
         self.modules = {clean_name(name): module for name, module in model.named_modules()}
         self.calls = Calls()
@@ -69,6 +74,8 @@ class LayerFinder:
         self._composed = Composed()
         self._inner: set[str] = set()
         self._read: Tensor | None = None
+        self._seen.seeks_heads = seeks_heads
+        self.heads: Layer | None = None
 
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
@@ -91,7 +98,9 @@ class LayerFinder:
 
     def recalled(self, name: str) -> Layer | None:
         """The layer of a call that runs again while backward does."""
-        return self._seen.sites.get(self.calls.renumbered(name or ROOT, self._seen.sites))
+        call = self.calls.renumbered(name or ROOT, self._seen.sites)
+        self.heads = self._seen.heads.get(call)
+        return self._seen.sites.get(call)
 
     def recalled_function(self, caller: str | None, function: Activation) -> Layer | None:
         """The layer of a function that is applied again within ``caller`` while backward runs."""
@@ -113,12 +122,14 @@ class LayerFinder:
         """
         call = self.calls.numbered(name)
         if not self.tracing:
+            self.heads = self._seen.heads.get(call)
             return self._known(call)
         axis = neuron_axis(module, out)
         part = shared_neurons(module, piece(out).shape[axis])
         if part is not None:
             self._seen.parts[call] = part
         layer = self._seen.produce(call, name, axis, inputs, out, own_function(module))
+        self.heads = self._seen.heads.get(call)
         for other in others:
             self._origins.note(other, Origin(sources=frozenset({call}), carried=frozenset({call})))
         return layer
@@ -131,6 +142,20 @@ class LayerFinder:
         layer = None if z is None else self._seen.activate(call, name or ROOT, function, z)
         self._seen.sites[call] = layer
         return layer
+
+    def attended(self, name: str, module: nn.MultiheadAttention, given: Tensor | None, inputs: tuple[Any, ...]) -> None:
+        """A module has attended to ``inputs``; ``given`` is what its heads give, ``None`` where that is hidden."""
+        name = heads_name(name)
+        if not self.tracing or not self._seen.seeks_heads:
+            return
+        if given is None:
+            if name not in self.layers:
+                self.unknown[name] = HIDDEN
+            return
+        if self.unknown.get(name) == HIDDEN:
+            del self.unknown[name]
+        sources = self._origins.carried(tensors_in(inputs))
+        self._origins.note(given, Origin(heads=Heads(self.calls.numbered(name), module.num_heads, None, sources)))
 
     def leave(self, layer: Layer | None, a: Tensor) -> None:
         """``a`` is the activation of ``layer``."""
@@ -192,6 +217,7 @@ class LayerFinder:
                 find_gates(self._origins, [t for t in tensors if is_bounded(self._origins, t)])
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
             self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
+            self._attend(caller, name, tensors, out)
             return None
         root = self._composed.follow(name, tensors, out)
         layer = None if root is None else self._compose(caller, root, out)
@@ -202,9 +228,16 @@ class LayerFinder:
         elif name in MIXTURES:
             find_gates(self._origins, tensors[MIXTURES[name] :], alone=True)
         self._origins.carry(name, args, kwargs, tensors, out)
+        self._attend(caller, name, tensors, out)
         return None
 
     # How
+
+    def _attend(self, caller: str | None, function: str, tensors: list[Tensor], out: Tensor) -> None:
+        if is_attended(function, out, self._origins.of(tensors[0]).shares if tensors else False):
+            origin, axis = self._origins.of(out), out.dim() - 3
+            name = self.calls.numbered(heads_name(caller))
+            self._origins.note(out, replace(origin, heads=Heads(name, out.shape[axis], axis, origin.carried)))
 
     def _compose(self, caller: str | None, root: Tensor, out: Tensor) -> Layer | None:
         within = f"{caller}." if caller else ""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from lightning_neurohealth.tracing.heads import Heads, moved_heads
+
 if TYPE_CHECKING:
     from lightning_neurohealth.layers import Layer
 
@@ -51,6 +53,8 @@ class Origin:
         carried: Those of them whose scale it carries on, with no norm in between.
         normalized: True if a norm stands between the owner and it.
         nonnegative: True if it is known to be ≥ 0.
+        shares: True of what a softmax gave, over the last axis.
+        heads: Where the heads of attention lie in it.
     """
 
     axis: int | None = None
@@ -61,6 +65,8 @@ class Origin:
     carried: frozenset[str] = frozenset()
     normalized: bool = False
     nonnegative: bool = False
+    shares: bool = False
+    heads: Heads | None = None
 
 
 NOWHERE = Origin()
@@ -131,7 +137,8 @@ class Origins:
         axis = moved_axis(name, args[1:], kwargs, main, out, origin.axis)
         peers = [t for t in tensors if t is not main and not isinstance(t, nn.Parameter) and t.shape == out.shape]
         several = name in JOINS and len({self.of(t).owner for t in tensors}) > 1
-        same = not (peers or several) and axis is not None and name not in MIXERS
+        alone = not (peers or several)
+        same = alone and axis is not None and name not in MIXERS
         scaled = name in MULTIPLICATIONS | DIVISIONS and any(not self.of(t).carried for t in known)
         self.note(
             out,
@@ -144,6 +151,14 @@ class Origins:
                 carried=frozenset() if scaled or name in NORMS | SPREADS else self.carried(known),
                 normalized=origin.normalized or name in NORMS or scaled,
                 nonnegative=origin.nonnegative and len(known) == len(tensors) and (name in KEEPERS or "pool" in name),
+                shares=name == "softmax" or (origin.shares and alone and out.shape == main.shape),
+                heads=moved_heads(
+                    origin.heads if alone and name not in MIXERS | NORMS | SPREADS else None,
+                    name,
+                    main,
+                    out,
+                    lambda axis: moved_axis(name, args[1:], kwargs, main, out, axis),
+                ),
             ),
         )
 

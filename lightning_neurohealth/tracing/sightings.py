@@ -11,6 +11,7 @@ from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.layers import ROOT, Layer, merged_order
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import Part, piece
+from lightning_neurohealth.tracing.heads import Heads, heads_layer
 from lightning_neurohealth.tracing.origins import NOWHERE, Origin, Origins, guessed_axis, stored_axis, tensors_in
 from lightning_neurohealth.tracing.owners import Owners
 from lightning_neurohealth.tracing.weights import Applied, know_weight
@@ -27,6 +28,7 @@ class Sightings:
         owners: The modules with weights.
         parts: Which neurons this rank has of what a call writes, where ranks share them.
         applied: Weights that plain functions apply, by call.
+        heads: Those of attention, by the call that reads them; sought where ``seeks_heads``.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], owners: Owners, patterns: Patterns) -> None:
@@ -37,6 +39,9 @@ class Sightings:
         self.origins = Origins(owners.paths)
         self.parts: dict[str, Part] = {}
         self.applied: dict[str, Applied] = {}
+        self.heads: dict[str, Layer | None] = {}
+        self.seeks_heads = True
+        self._head_readers: dict[str, str] = {}
         self._replaced: dict[str, Layer] = {}
         self._activated: dict[int, str] = {}
         self._inputs: dict[str, tuple[str | None, bool]] = {}
@@ -69,9 +74,11 @@ class Sightings:
         function: Activation = IDENTITY,
     ) -> Layer | None:
         """``call`` of ``owner`` has read ``inputs`` and written ``out``; gives the layer to measure there, if any."""
+        read = tensors_in(inputs)
+        if read and call not in self.applied:
+            self.attend(call, self.origins.of(read[0]).heads, read[0], self._modules.get(owner))
         self._order += 1
         self._sequence.append(call)
-        read = tensors_in(inputs)
         for source in self.fed_by(read):
             source.output = False
         origin = self.origins.of(read[0]) if read else NOWHERE
@@ -87,6 +94,12 @@ class Sightings:
         layer = self._register(self._layer(call, call, axis, out, function, activation), owner)
         self.sites[call] = layer
         return layer
+
+    def attend(self, call: str, heads: Heads | None, x: Tensor, reader: nn.Module | None) -> None:
+        """``call`` of ``reader`` reads ``x``, in which ``heads`` lie."""
+        if heads is not None and self.seeks_heads and self._head_readers.setdefault(heads.name, call) == call:
+            layer = heads_layer(heads, x, reader)
+            self.heads[call] = None if layer is None else self._register(layer, None)
 
     def activate(self, call: str, activation: str, function: Activation, z: Tensor) -> Layer | None:
         """``call`` is about to read ``z``; gives the layer whose activation it is."""
@@ -167,7 +180,7 @@ class Sightings:
             return known
         layer.order = layer.order or self._order
         layer.owner = owner
-        layer.sources = self._carried.get(layer.name, frozenset())
+        layer.sources = layer.sources or self._carried.get(layer.name, frozenset())
         if owner is not None:
             know_weight(layer, owner, self._modules.get(owner), self.owners.names, self.applied.get(layer.name))
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))

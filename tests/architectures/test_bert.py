@@ -8,8 +8,11 @@ from tests.architectures.watched import gates, outputs, watched
 from tests.interventions.together import check_together
 
 
-@pytest.mark.parametrize(("act", "function"), [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("relu", "relu")])
-def test_layers(act: str, function: str) -> None:
+@pytest.mark.parametrize(
+    ("act", "function", "attention"),
+    [("gelu", "gelu", "sdpa"), ("gelu_new", "gelu_tanh", "eager"), ("relu", "relu", "sdpa")],
+)
+def test_layers(act: str, function: str, attention: str) -> None:
     config = BertConfig(
         vocab_size=50,
         hidden_size=8,
@@ -19,6 +22,7 @@ def test_layers(act: str, function: str) -> None:
         max_position_embeddings=16,
         num_labels=3,
         hidden_act=act,
+        attn_implementation=attention,
     )
     found = watched(BertForSequenceClassification(config), input_ids=torch.randint(50, (2, 6)))
     width = config.hidden_size
@@ -26,6 +30,7 @@ def test_layers(act: str, function: str) -> None:
         ("attention.self.query", width, -1, "identity"),
         ("attention.self.key", width, -1, "identity"),
         ("attention.self.value", width, -1, "identity"),
+        ("attention.self.heads", config.num_attention_heads, -2, "attention"),
         ("attention.output.dense", width, -1, "identity"),
         ("intermediate.dense", config.intermediate_size, -1, function),
         ("output.dense", width, -1, "identity"),

@@ -8,14 +8,23 @@ from tests.architectures.watched import gates, outputs, watched
 from tests.interventions.together import check_together
 
 
-@pytest.mark.parametrize("inner", [None, 20])
-def test_layers(inner: int | None) -> None:
+@pytest.mark.parametrize(("inner", "attention"), [(None, "sdpa"), (20, "eager")])
+def test_layers(inner: int | None, attention: str) -> None:
     config = GPT2Config(
-        vocab_size=50, n_positions=16, n_embd=8, n_layer=2, n_head=2, n_inner=inner, bos_token_id=0, eos_token_id=1
+        vocab_size=50,
+        n_positions=16,
+        n_embd=8,
+        n_layer=2,
+        n_head=2,
+        n_inner=inner,
+        bos_token_id=0,
+        eos_token_id=1,
+        attn_implementation=attention,
     )
     found = watched(GPT2LMHeadModel(config), input_ids=torch.randint(50, (2, 6)))
     block = [
         ("attn.c_attn", 3 * config.n_embd, -1, "identity"),
+        ("attn.heads", config.n_head, -2, "attention"),
         ("attn.c_proj", config.n_embd, -1, "identity"),
         ("mlp.c_fc", inner or 4 * config.n_embd, -1, "gelu_tanh"),
         ("mlp.c_proj", config.n_embd, -1, "identity"),
@@ -27,7 +36,8 @@ def test_layers(inner: int | None) -> None:
         ("lm_head", config.vocab_size, -1, "identity"),
     ]
     assert found.layers["transformer.h.0.mlp.c_fc"].activation == "transformer.h.0.mlp.act"
-    assert {layer.weight_axis for name, layer in found.layers.items() if ".h." in name} == {1}
+    assert {layer.weight_axis for name, layer in found.layers.items() if ".h." in name and layer.owner} == {1}
+    assert found.layers["transformer.h.1.attn.heads"].channels == config.n_embd // config.n_head
     assert found.layers["lm_head"].weight == "transformer.wte.weight"
     assert found.layers["transformer.h.1.mlp.c_proj"].before == "transformer.h.1.mlp.c_fc"
     assert outputs(found) == ["lm_head"]

@@ -1,12 +1,14 @@
 """Llama: gated MLPs, grouped keys and values, RMS norms."""
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.architectures.watched import gates, outputs, watched
 
 
-def test_layers() -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_layers(attention: str) -> None:
     config = LlamaConfig(
         vocab_size=50,
         hidden_size=8,
@@ -15,6 +17,7 @@ def test_layers() -> None:
         num_key_value_heads=2,
         intermediate_size=20,
         max_position_embeddings=16,
+        attn_implementation=attention,
     )
     found = watched(LlamaForCausalLM(config), input_ids=torch.randint(50, (2, 6)))
     width, heads = config.hidden_size, config.num_key_value_heads * config.hidden_size // config.num_attention_heads
@@ -22,6 +25,7 @@ def test_layers() -> None:
         ("self_attn.q_proj", width, -1, "identity"),
         ("self_attn.k_proj", heads, -1, "identity"),
         ("self_attn.v_proj", heads, -1, "identity"),
+        ("self_attn.heads", config.num_attention_heads, -2, "attention"),
         ("self_attn.o_proj", width, -1, "identity"),
         ("mlp.gate_proj", config.intermediate_size, -1, "silu"),
         ("mlp.up_proj", config.intermediate_size, -1, "identity"),

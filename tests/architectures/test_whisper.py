@@ -12,8 +12,8 @@ def test_layers() -> None:
         num_mel_bins=5,
         encoder_layers=1,
         decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
         encoder_ffn_dim=12,
         decoder_ffn_dim=14,
         d_model=8,
@@ -29,10 +29,11 @@ def test_layers() -> None:
         input_features=torch.randn(2, 5, 20),
         decoder_input_ids=torch.randint(50, (2, 6)),
     )
-    width = config.d_model
+    width, heads = config.d_model, config.decoder_attention_heads
 
     def attention(name: str) -> list[tuple[str, int, int, str]]:
-        return [(f"{name}.{part}_proj", width, -1, "identity") for part in ("q", "k", "v", "out")]
+        q, k, v, out = ((f"{name}.{part}_proj", width, -1, "identity") for part in ("q", "k", "v", "out"))
+        return [q, k, v, (f"{name}.heads", heads, -2, "attention"), out]
 
     def mlp(name: str, hidden: int) -> list[tuple[str, int, int, str]]:
         return [(f"{name}.fc1", hidden, -1, "gelu"), (f"{name}.fc2", width, -1, "identity")]

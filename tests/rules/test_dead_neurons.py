@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_neurohealth.activations import HEADS
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life, observe
@@ -24,6 +25,7 @@ SICK = [
     networks.dead_channels_behind_batch_norm,
     networks.dead_channels_of_a_1d_convolution,
     networks.dead_in_a_transformer,
+    networks.dead_head_of_attention,
     networks.dead_functional,
     networks.dead_generator,
     networks.dead_before_few_rows,
@@ -61,6 +63,18 @@ def test_names_the_layer_its_activation_and_the_pre_activation() -> None:
     assert "LeakyReLU" in finding.remedy
     assert finding.activation == "1"
     assert float(re.search(r"lies at (-[\d.]+)", finding.cause)[1]) < -15
+
+
+def test_one_head_of_many_is_named() -> None:
+    """Though one of 32 is less than a twentieth."""
+    (finding,) = networks.dead_head_of_attention().found("dead_neurons")
+    assert finding.message.startswith("1 of 4 heads of block.self_attn.heads gave")
+    layer = Layer("heads", 32, -2, torch.device("cpu"), HEADS, channels=8)
+    now = {name: m for name, m in measures(1, 32).items() if name != "slope"}
+    verdict = judge(now, [now] * 3, layer=layer)
+    assert (verdict.severity, verdict.neurons) == (Severity.WARNING, (0,))
+    assert "mask" in verdict.cause
+    assert judge({**now, "zero_rate": now["zero_rate"] - 1e-6}, layer=layer) is None
 
 
 # The rule alone
