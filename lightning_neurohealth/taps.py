@@ -203,6 +203,7 @@ class Taps:
 
     def _activation_ends(self, name: str, out: Any) -> None:
         self.inside -= 1
+        self.finder.module_applied(name, out)
         layer = self._pending[name].pop()
         if layer is not None and isinstance(out, Tensor):
             self._activation(layer, out)

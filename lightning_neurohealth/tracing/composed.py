@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
@@ -17,7 +17,7 @@ from lightning_neurohealth.tracing.origins import DIVISIONS, MULTIPLICATIONS
 LINEAR = {"add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "rsub", "neg", "__neg__"}
 CURVED = {
     *("pow", "__pow__", "square", "exp", "tanh", "sigmoid", "erf", "softplus", "log1p", "expit"),
-    *("relu", "relu6", "hardtanh", "clamp", "reciprocal"),
+    *("relu", "relu6", "hardtanh", "hardsigmoid", "clamp", "reciprocal"),
 }
 PRODUCTS = MULTIPLICATIONS | DIVISIONS
 SAMPLE = 256
@@ -47,20 +47,22 @@ class Composed:
     def clear(self) -> None:
         """Forget the tensors of a step."""
         self._from: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self._inner: dict[int, list[str]] = {}
+        self._inner: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def root(self, tensor: Tensor) -> Tensor:
         """The tensor of which ``tensor`` is computed element by element; itself if there is none."""
-        root: Tensor = self._from[tensor][0] if tensor in self._from else tensor
-        return root
+        # held weakly: whoever multiplies with it still has it, and others may have let it go
+        root: Tensor | None = self._from[tensor][0]() if tensor in self._from else None
+        return tensor if root is None else root
 
     def applied(self, call: str, z: Tensor) -> None:
-        """A plain function, known as an activation, is about to read ``z``."""
-        self._inner.setdefault(id(self.root(z)), []).append(call)
+        """A function or module, known as an activation, is about to read ``z``."""
+        self._inner.setdefault(self.root(z), []).append(call)
 
     def inner(self, root: Tensor) -> list[str]:
-        """The calls of such functions on the way from ``root``."""
-        return self._inner.get(id(root), [])
+        """Such calls on the way from ``root``."""
+        calls: list[str] = self._inner.get(root, [])
+        return calls
 
     def follow(self, name: str, tensors: list[Tensor], out: Tensor) -> Tensor | None:
         """A function has given ``out``; its root, if ``out`` is a product that may be an activation of it."""
@@ -74,7 +76,7 @@ class Composed:
             return None
         product = name in PRODUCTS
         curved = any(t in self._from and self._from[t][1] for t in arrays)
-        self._from[out] = (root, curved or name in CURVED or (product and len(arrays) > 1))
+        self._from[out] = (TensorWeakRef(root), curved or name in CURVED or (product and len(arrays) > 1))
         return root if product and curved else None
 
     def verdict(self, site: str, root: Tensor, out: Tensor) -> Activation | None:

@@ -74,6 +74,7 @@ class LayerFinder:
         self._composed = Composed()
         self._inner: set[str] = set()
         self._read: Tensor | None = None
+        self._reads: dict[str, tuple[Activation, Tensor]] = {}
         self._seen.seeks_heads = seeks_heads
         self.heads: Layer | None = None
 
@@ -81,6 +82,7 @@ class LayerFinder:
         """Forget the tensors of the last step."""
         self._seen.begin_step()
         self._composed.clear()
+        self._reads.clear()
         self.calls.begin_step()
 
     def end_step(self) -> None:
@@ -139,9 +141,19 @@ class LayerFinder:
         call = self.calls.numbered(name)
         if not self.tracing:
             return self._known(call)
-        layer = None if z is None else self._seen.activate(call, name or ROOT, function, z)
+        layer = None
+        if z is not None:
+            self._composed.applied(call, z)
+            self._reads[name] = function, z
+            layer = None if call in self._inner else self._seen.activate(call, name or ROOT, function, z)
         self._seen.sites[call] = layer
         return layer
+
+    def module_applied(self, name: str, out: Any) -> None:
+        """It has given ``out``."""
+        if name in self._reads and isinstance(out, Tensor):
+            function, z = self._reads.pop(name)
+            self._composed.follow(function.name, [z], out)
 
     def attended(self, name: str, module: nn.MultiheadAttention, given: Tensor | None, inputs: tuple[Any, ...]) -> None:
         """A module has attended to ``inputs``; ``given`` is what its heads give, ``None`` where that is hidden."""
@@ -247,7 +259,7 @@ class LayerFinder:
         for inner in self._composed.inner(root):
             self._inner.add(inner)
             self._outside.discard(inner)
-            part = self._functions.pop(inner, None)
+            part = self._functions.pop(inner, None) or self._seen.sites.get(inner)
             if part is not None:
                 self._seen.drop(part)
         self._seen.free(self._inner)

@@ -80,6 +80,62 @@ class Mine(nn.Module):
         return x * torch.sigmoid(x)
 
 
+class Parts(nn.Module):
+    """The same by modules."""
+
+    def __init__(self, function: Callable[..., Tensor], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.parts)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "module", "true"),
+    [
+        ("silu", Parts(lambda x, sigmoid: x * sigmoid(x), nn.Sigmoid()), F.silu),
+        ("hardswish", Parts(lambda x, relu6: x * (relu6(x + 3) / 6), nn.ReLU6()), F.hardswish),
+        ("hardswish", Parts(lambda x, sigmoid: x * sigmoid(x), nn.Hardsigmoid()), F.hardswish),
+        ("mish", Parts(lambda x, tanh, softplus: x * tanh(softplus(x)), nn.Tanh(), nn.Softplus()), F.mish),
+    ],
+)
+def test_written_with_modules(name: str, module: nn.Module, true: Function, steps: int) -> None:
+    net, x = Mlp(module), torch.randn(60, 4)
+    monitor, report = watch_step(net, x, steps=steps)
+    assert rows_of({layer.name: layer for layer in monitor.finder.ordered()}) == [
+        ("fc", "fc", name, -1, 8),
+        ("head", "head", None, -1, 1),
+    ]
+    assert not monitor.finder.layers["fc"].gate
+    assert float(report["fc"]["activation_rows"]) == 60 * steps
+    out = true(net.fc(x)).detach()
+    torch.testing.assert_close(report["fc"]["activation_std"].float(), out.std(0, correction=0), rtol=1e-4, atol=1e-5)
+    assert report.coverage.unwatched == {}
+
+
+class Excited(nn.Module):
+    """One sigmoid module that is a part of SiLU first and a gate then."""
+
+    def __init__(self, sigmoid: Function) -> None:
+        super().__init__()
+        self.fc, self.squeeze, self.head, self.sigmoid = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 1), sigmoid
+        nn.init.normal_(self.fc.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fc(x)
+        a = z * self.sigmoid(z)
+        return self.head(a * self.sigmoid(self.squeeze(a)))
+
+
+@pytest.mark.parametrize("sigmoid", [nn.Sigmoid(), torch.sigmoid], ids=["module", "function"])
+def test_what_multiplies_another_tensor_is_a_gate(sigmoid: Function) -> None:
+    layers = layers_of(Excited(sigmoid), torch.randn(60, 4), steps=2)
+    found = [(name, layer.function.name, layer.gate) for name, layer in layers.items()]
+    assert found == [("fc", "silu", False), ("squeeze", "sigmoid", True), ("head", "identity", False)]
+
+
 def test_behind_a_norm_and_in_a_module_of_its_own() -> None:
     layers = layers_of(Mlp(Mine(), nn.BatchNorm1d(8)), torch.randn(60, 4), steps=2)
     assert rows_of(layers) == [("fc", "fc", "silu", -1, 8), ("head", "head", None, -1, 1)]
