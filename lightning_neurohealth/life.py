@@ -79,9 +79,30 @@ class Life:
         """Neurons that have been silent, without activity or gradient, for so many windows in a row, ``[neurons]``."""
         return self.silent & (self.windows >= windows)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Indices of neurons in plain containers fit for JSON; empty where none was ever silent.
+
+        ``silent``: by the training step at which their silence began, ``born``: of these, those that were silent from
+        the first measured step on, ``revived``: by the training step at which they last came back, ``deaths``: how
+        often one fell silent after it had been active.
+        """
+        deaths, born = int(self.deaths.sum()), self.born.nonzero().flatten().tolist()
+        silent, revived = _by_step(self.silent, self.died), _by_step(self.revived >= 0, self.revived)
+        if not (deaths or born or silent or revived):
+            return {}
+        return {"silent": silent, "born": born, "revived": revived, "deaths": deaths}
+
     def copy(self) -> Life:
         """A life of its own, which later windows do not change."""
         return Life(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
+
+
+def _by_step(which: Tensor, steps: Tensor) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    neurons = which.nonzero().flatten()
+    for neuron, step in zip(neurons.tolist(), steps[neurons].tolist(), strict=True):
+        found.setdefault(str(step), []).append(neuron)
+    return found
 
 
 def observe(

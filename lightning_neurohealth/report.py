@@ -45,7 +45,7 @@ class LayerReport(Mapping[str, Tensor]):
         output: True for a layer that nothing with weights reads.
         severity: The worst finding on this layer.
         life: The life-cycle of its neurons up to this window: who is silent, since when, who came back; ``None`` where
-            it is not followed, in reports that were thinned, and in the windows before the last of one that was loaded.
+            it is not followed, and in reports that were thinned.
     """
 
     name: str
@@ -206,9 +206,16 @@ class Report(Mapping[str, LayerReport]):
         return {"score": self.score, **worst}
 
     def to_dict(self) -> dict[str, Any]:
-        """Where, when and what was found, in plain containers fit for JSON; without the measures of single neurons."""
+        """Where, when and what was found, in plain containers fit for JSON; without the measures of single neurons.
+
+        Under ``life``, of each layer of which a neuron was ever silent, what :meth:`Life.to_dict` tells.
+        """
+        lives = {name: layer.life.to_dict() for name, layer in self.layers.items() if layer.life is not None}
+        return {"schema": 1, **self.facts(), "life": {name: life for name, life in lives.items() if life}}
+
+    def facts(self) -> dict[str, Any]:
+        """The same without what every neuron has been through."""
         return {
-            "schema": 1,
             "index": self.index,
             "epoch": self.epoch,
             "step": self.step,
@@ -235,8 +242,8 @@ class Report(Mapping[str, LayerReport]):
         """This window and those before it as one JSON document, which :meth:`load` reads back.
 
         It holds the findings and the mean of every measure of every window, and each neuron's numbers: of all measures
-        in this window, of ``on_rate``, ``saturation_rate`` and ``gradient_flow`` in those before. Numbers are packed in
-        single precision.
+        in this window, of ``on_rate``, ``saturation_rate`` and ``gradient_flow`` in those before; of learned shapes 20
+        windows. Numbers are packed in single precision.
         """
         from lightning_neurohealth.reporting.archive import to_document
 

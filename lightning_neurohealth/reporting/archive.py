@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
-from lightning_neurohealth.life import Life
 from lightning_neurohealth.packing import pack, plain, unpack
 from lightning_neurohealth.report import LayerReport, Report, worst_by_layer
 from lightning_neurohealth.reporting.history import History, spread
+from lightning_neurohealth.reporting.lives import packed_lives, unpacked_lives
+from lightning_neurohealth.reporting.shapes import SHAPE, learned_shapes
 from lightning_neurohealth.reporting.thin_layers import Schema, Table, ThinLayers
 
 NAME = "report.json"
@@ -28,6 +29,9 @@ OF_NEURONS = ("on_rate", "saturation_rate", "gradient_flow")
 NUMBERS = 1_000_000
 """At most so many of them, about 5 MB; of more, some windows between the first and the last are left out."""
 
+SHAPES = 20
+"""Windows of which a learned shape is kept, evenly spread; some 60 numbers each."""
+
 
 class SchemaError(ValueError):
     """A document that this version cannot read."""
@@ -37,8 +41,9 @@ def to_document(report: Report) -> dict[str, Any]:
     """Every window up to ``report``, in plain containers fit for JSON.
 
     ``windows`` say where, when and what was found; ``measures`` hold the means of each layer's neurons, ``[windows,
-    layers]``; ``neurons`` each neuron's numbers, ``[windows, neurons]``; ``last`` all numbers of the last window;
-    ``life`` the life-cycle of each layer's neurons, with nothing in it where none has ever been silent.
+    layers]``; ``neurons`` each neuron's numbers, ``[windows, neurons]``, and the shapes that activations have learned,
+    ``[windows, places]``; ``last`` all numbers of the last window;
+    ``life`` the life-cycles of the neurons that have ever been silent.
     """
     history = History.of(report)
     layers = history.layers
@@ -67,9 +72,10 @@ def to_document(report: Report) -> dict[str, Any]:
         "neurons": {
             measure: {name: rows for name in history.measures[measure] if (rows := _rows(history, measure, name, kept))}
             for measure in known
-        },
+        }
+        | {SHAPE: {name: rows for name in history.measures.get(SHAPE, ()) if (rows := _shapes(history, name))}},
         "last": {name: {m: pack(v) for m, v in layer.items()} for name, layer in report.layers.items()},
-        "life": {name: _of_life(layer.life) for name, layer in report.layers.items() if layer.life is not None},
+        "life": packed_lives(history),
         "parameters": {name: {m: pack(v) for m, v in table.items()} for name, table in report.parameters.items()},
     }
 
@@ -122,12 +128,9 @@ def _file(path: Path) -> Path:
 
 
 def _window(report: Report, places: Mapping[str, int]) -> dict[str, Any]:
-    facts = report.to_dict()
-    del facts["schema"]
     layers = [places[name] for name in report.layers]
-    return plain(
-        {**facts, "last": report.last, "layers": layers, "run": {name: pack(v) for name, v in report.run.items()}}
-    )
+    run = {name: pack(v) for name, v in report.run.items()}
+    return plain({**report.facts(), "last": report.last, "layers": layers, "run": run})
 
 
 def _rows(history: History, measure: str, name: str, kept: set[int]) -> dict[str, Any] | None:
@@ -136,17 +139,10 @@ def _rows(history: History, measure: str, name: str, kept: set[int]) -> dict[str
     return {"windows": [places[row] for row in rows], "values": pack(values[rows])} if rows else None
 
 
-def _of_life(life: Life) -> dict[str, Any]:
-    if not bool((life.silent | life.born | (life.deaths > 0) | (life.revived >= 0)).any()):
-        return {}
-    return {field.name: pack(getattr(life, field.name)) for field in fields(life)}
-
-
-def _life(facts: Mapping[str, Any], neurons: int) -> Life:
-    life = Life.of(torch.zeros(neurons, dtype=torch.bool))
-    for name in facts:
-        setattr(life, name, unpack(facts[name]).to(getattr(life, name).dtype))
-    return life
+def _shapes(history: History, name: str) -> dict[str, Any] | None:
+    found = learned_shapes(history, name)
+    some = [found[i] for i in spread(len(found), SHAPES)]
+    return {"windows": [w for w, _ in some], "values": pack(torch.stack([v for _, v in some]))} if some else None
 
 
 def _read(document: Mapping[str, Any]) -> Report:
@@ -156,6 +152,7 @@ def _read(document: Mapping[str, Any]) -> Report:
     schema, means = _means(document["measures"], table, len(windows))
     schemas: dict[tuple[str, ...], Schema] = {}
     neurons = _neurons(document["neurons"], table)
+    lives = unpacked_lives(document.get("life", {}), {layer.name: layer.neurons for layer in table})
     report: Report | None = None
     for place, (window, numbers) in enumerate(zip(windows, means, strict=True)):
         names = tuple(table[layer].name for layer in window["layers"])
@@ -163,21 +160,20 @@ def _read(document: Mapping[str, Any]) -> Report:
         sick = {name: worst for name, worst in worst_by_layer(findings).items() if name is not None}
         means_now = Table(schemas.setdefault(names, schema.only(names)), numbers)
         layers: Mapping[str, LayerReport] = ThinLayers(means_now, bare, sick)
-        if place in neurons:
+        if place in neurons or place in lives:
             layers = {
-                name: replace(layer, measures={**layer.measures, **neurons[place].get(name, {})})
+                name: replace(
+                    layer,
+                    measures={**layer.measures, **neurons.get(place, {}).get(name, {})},
+                    life=lives.get(place, {}).get(name),
+                )
                 for name, layer in layers.items()
             }
         report = _report(window, layers, findings, report)
     if report is None:
         raise ValueError("there is no window")
-    lives = document.get("life", {})
     layers = {
-        name: replace(
-            layer,
-            measures={m: unpack(v) for m, v in document["last"][name].items()},
-            life=_life(lives[name], layer.neurons) if name in lives else None,
-        )
+        name: replace(layer, measures={m: unpack(v) for m, v in document["last"][name].items()})
         for name, layer in report.layers.items()
     }
     parameters = {name: {m: unpack(v) for m, v in row.items()} for name, row in document["parameters"].items()}

@@ -13,9 +13,9 @@ from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.history import History, spread
+from lightning_neurohealth.reporting.shapes import REACH, SHAPE, learned_shapes
 from lightning_neurohealth.reporting.table import printable, shorten
 from lightning_neurohealth.sinks.planes import Planes
-from lightning_neurohealth.sinks.shapes import REACH, SHAPE, learned_shapes
 
 WINDOWS = 100
 MEANS = 700_000  # numbers of layers in the page, about 1.4 MB of it

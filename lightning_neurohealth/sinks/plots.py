@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightning_neurohealth.report import Report, Severity
 from lightning_neurohealth.reporting.history import History, spread
+from lightning_neurohealth.reporting.shapes import SHAPE, learned_shapes, reach
 from lightning_neurohealth.reporting.table import encodable, printable, shorten
-from lightning_neurohealth.sinks.shapes import SHAPE, learned_shapes, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import torch
 from lightning_neurohealth import Report, Severity
 from lightning_neurohealth.life import Life
 from lightning_neurohealth.report import Coverage, LayerReport
-from lightning_neurohealth.reporting import archive
+from lightning_neurohealth.reporting import archive, lives
 from lightning_neurohealth.reporting.archive import SchemaError, from_document, to_document
+from lightning_neurohealth.reporting.history import History
+from lightning_neurohealth.reporting.shapes import learned_shapes
 from lightning_neurohealth.reporting.thin_layers import ThinLayers
 from tests.rules import by_hand
 from tests.sinks.conftest import make_finding, make_report
@@ -77,25 +79,66 @@ def test_windows_before_come_back_with_means_and_the_neurons_that_were_chosen() 
     assert first[NAME]["dormancy"].isnan()
 
 
-def test_who_has_died_and_come_back_is_kept_for_the_last_window() -> None:
-    report, life = chain(), Life.of(torch.tensor([True, False, False, False]))
-    for step, silent in enumerate([[1, 0, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1]], 1):
-        life.observe(torch.tensor(silent).bool(), 20_000.0, by_hand.window(seen=20 * step, learning_rate=0.1))
-    woke = Life.of(torch.tensor([True, False, False, False]))
-    for step, silent in enumerate([True, False], 1):
-        woke.observe(torch.tensor([silent, False, False, False]), 100.0, by_hand.window(seen=20 * step))
-    lives = {NAME: life, "head": woke}
-    report = replace(report, layers={n: replace(x, life=lives[n]) for n, x in report.layers.items()})
-    read = back(report)
-    for name in report:
-        for field in fields(Life):
-            was, now = getattr(report[name].life, field.name), getattr(read[name].life, field.name)
-            assert now.dtype == was.dtype
-            assert torch.equal(now.nan_to_num(-1.0), was.float().to(was.dtype).nan_to_num(-1.0))
-    assert read[NAME].life.confirmed().tolist() == [True, False, False, True]
-    assert read["head"].life.revived.tolist() == [40, -1, -1, -1]
-    assert read.previous[NAME].life is None
+def lived(windows: int = 3) -> Report:
+    """A chain of windows; 2 and 3 die in the first, 2 comes back in the second, 0 never was alive."""
+    life = Life.of(torch.tensor([True, False, False, False]))
+    reports = list(reversed([*each(chain(windows))]))
+    previous = None
+    for index, report in enumerate(reports):
+        silent = torch.tensor([True, False, index == 0, True])
+        life.observe(silent, 20_000.0, by_hand.window(seen=20 * (index + 1), learning_rate=0.1))
+        healthy = Life.of(torch.zeros(4, dtype=torch.bool))
+        now = {NAME: life.copy(), "head": healthy}
+        layers = {n: replace(x, life=now[n]) for n, x in report.layers.items()}
+        previous = replace(report, layers=layers, previous=previous)
+    assert previous is not None
+    return previous
+
+
+def each(report: Report | None) -> Iterator[Report]:
+    while report is not None:
+        yield report
+        report = report.previous
+
+
+def test_who_has_died_and_come_back_is_kept_of_every_window() -> None:
+    report = lived()
+    for was, now in zip(each(report), each(back(report)), strict=True):
+        for name in was:
+            for field in fields(Life):
+                before, after = (getattr(r[name].life, field.name) for r in (was, now))
+                assert after.dtype == before.dtype
+                assert torch.equal(after.nan_to_num(-1.0), before.float().to(before.dtype).nan_to_num(-1.0))
+        assert now.to_dict()["life"] == was.to_dict()["life"]
+    assert back(report)[NAME].life.confirmed().tolist() == [True, False, False, True]
     assert back(chain())[NAME].life is None
+
+
+def test_lives_in_plain_words() -> None:
+    found = [report.to_dict()["life"] for report in each(lived())]
+    assert found[0] == {NAME: {"silent": {"0": [0, 3]}, "born": [0], "revived": {"40": [2]}, "deaths": 2}}
+    assert found[2] == {NAME: {"silent": {"0": [0, 2, 3]}, "born": [0], "revived": {}, "deaths": 2}}
+    assert chain().to_dict()["life"] == {}
+
+
+def test_of_too_many_lives_the_ends_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lives, "ENTRIES", 3 * 3)
+    assert [report[NAME].life is None for report in each(back(lived(5)))] == [False, True, False, True, False]
+
+
+def test_learned_shapes_are_kept_of_some_windows() -> None:
+    report = None
+    for index in range(30):
+        shape = torch.linspace(-3, 3, 5) * (index + 1)
+        report = make_report(["fc1", "head"], index=index, previous=report, measures={"learned_shape": shape})
+    assert report is not None
+    found = learned_shapes(History.of(back(report)), "fc1")
+    assert len(found) == archive.SHAPES
+    assert [found[0][0], found[-1][0]] == [0, 29]
+    for window, shape in found:
+        assert torch.equal(shape.float(), torch.linspace(-3, 3, 5) * (window + 1))
+    labels = [[line.get_label() for line in r.plot("learned_shape", "fc1")[1].lines] for r in (report, back(report))]
+    assert len(labels[0]) == len(labels[1]) > 3
 
 
 def test_writing_what_was_read_gives_the_same() -> None:

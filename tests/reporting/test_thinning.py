@@ -83,7 +83,7 @@ def test_more_neurons_cost_nothing_in_old_windows(long_run: tuple[Monitor, list[
 def test_old_windows_keep_findings_and_means(long_run: tuple[Monitor, list[Report]]) -> None:
     monitor, fresh = long_run
     for old, then in zip(monitor.reports[1:40], fresh[1:40], strict=True):
-        assert old.to_dict() == then.to_dict()
+        assert old.facts() == then.facts()
         assert list(old) == list(then)
         for name, layer in then.items():
             thin = old[name]
