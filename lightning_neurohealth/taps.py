@@ -234,7 +234,8 @@ class Taps:
 
     def _attention_ends(self, module: nn.MultiheadAttention, name: str, inputs: tuple[Any, ...], out: Any) -> None:
         heads = read_by_out_proj(out[0])
-        self.finder.attended(name, module, heads, inputs)
+        if not recomputing():
+            self.finder.attended(name, module, heads, inputs)
         read = out[0] if heads is None else heads  # which no layer feeds directly
         self._owner_ends(module.out_proj, f"{name}.out_proj" if name else "out_proj", (read, *inputs), out[0])
 
@@ -267,7 +268,9 @@ class Taps:
     def function_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """A function in a stretch that runs again for its gradients: a reentrant checkpoint had none the first time."""
         function = activations.from_function(func, args, kwargs)
-        layer = None if function is None else self.finder.recalled_function(self._caller, function)
+        layer = self.finder.recalled_product(self._caller, func, args, kwargs, out)
+        if function is not None:
+            layer = self.finder.recalled_function(self._caller, function)
         if layer is not None and isinstance(out, Tensor):
             self._listen(layer, out)
 
@@ -289,6 +292,9 @@ class Taps:
         if a.requires_grad:
             kept = (a.detach(), a._version) if self.receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT) else None
             a.register_hook(lambda gradient: self._gradient(layer, gradient, kept))
+            self.finder.heard(layer)
+        elif not torch.is_grad_enabled():
+            self.finder.unheard(layer)
 
     def _gradient(self, layer: Layer, gradient: Tensor, kept: tuple[Tensor, int] | None) -> None:
         if self.armed and self.backward and not layer.superseded:

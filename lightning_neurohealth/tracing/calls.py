@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container
 
+import torch
+
 from lightning_neurohealth.layers import ROOT
+from lightning_neurohealth.tracing.stretches import stretch
 
 
 class Calls:
@@ -13,11 +16,15 @@ class Calls:
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {}
-        self._again: Counter[str] = Counter()
+        self._stretches: dict[int, dict[str, list[int]]] = {}
+        self._open: int | None = None
+        self._again: Counter[tuple[int | None, str]] = Counter()
 
     def begin_step(self) -> None:
         """All count from one."""
         self._counts = {}
+        self._stretches.clear()
+        self._open = None
         self._again.clear()
 
     def new_forward(self) -> None:
@@ -33,12 +40,33 @@ class Calls:
         name = name or ROOT
         counts = self._counts.setdefault(name.split(".")[0], Counter())
         counts[name] += 1
-        return name if counts[name] == 1 else f"{name}#{counts[name]}"
+        if not torch.is_grad_enabled():
+            self._note_stretch(name, counts[name])
+        return _call(name, counts[name])
 
     def renumbered(self, name: str, known: Container[str]) -> str:
-        """The same for a call that runs again while backward does; such calls count from one in each stretch."""
-        self._again[name] += 1
-        call = name if self._again[name] == 1 else f"{name}#{self._again[name]}"
+        """The same for a call that runs again while backward does.
+
+        In a stretch that is not known, such as one within another, calls count from one.
+        """
+        now = stretch()
+        before, self._again[now, name] = self._again[now, name], self._again[now, name] + 1
+        numbers = self._stretches.get(now or 0, {}).get(name, [])
+        if before < len(numbers):
+            return _call(name, numbers[before])
+        call = _call(name, before + 1)
         if call not in known:
-            self._again[name], call = 1, name
+            self._again[now, name], call = 1, name
         return call
+
+    def _note_stretch(self, name: str, number: int) -> None:
+        now = stretch()
+        if now is None:
+            return
+        if now != self._open:
+            self._open, self._stretches[now] = now, {}
+        self._stretches[now].setdefault(name, []).append(number)
+
+
+def _call(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}#{number}"

@@ -37,10 +37,14 @@ WRITTEN: tuple[tuple[nn.Module | str, Callable[[Tensor], Tensor]], ...] = (
 
 
 class Composed:
-    """Follows what is computed element by element from one tensor, and looks at its products."""
+    """Follows what is computed element by element from one tensor, and looks at its products.
+
+    Attributes:
+        verdicts: What the product at each site has turned out to be.
+    """
 
     def __init__(self) -> None:
-        self._verdicts: dict[str, Activation | None] = {}
+        self.verdicts: dict[str, Activation | None] = {}
         self._tries: Counter[str] = Counter()
         self.clear()
 
@@ -84,8 +88,8 @@ class Composed:
 
         Looking waits for the device, once for each product of a model that may be an activation.
         """
-        if site in self._verdicts:
-            return self._verdicts[site]
+        if site in self.verdicts:
+            return self.verdicts[site]
         self._tries[site] += 1
         if self._tries[site] > TRIES:
             return None
@@ -96,7 +100,7 @@ class Composed:
         errors = [float((function(x) - a).abs().max()) for _, function in WRITTEN]
         best = min(errors)
         found = _known(WRITTEN[errors.index(best)][0]) if best <= limit else None
-        self._verdicts[site] = found
+        self.verdicts[site] = found
         return found
 
 

@@ -41,6 +41,7 @@ from lightning_neurohealth.tracing.origins import (
 from lightning_neurohealth.tracing.owners import Owners
 from lightning_neurohealth.tracing.patience import Patience
 from lightning_neurohealth.tracing.sightings import Sightings
+from lightning_neurohealth.tracing.stretches import UNHEARD, stretch
 from lightning_neurohealth.tracing.weights import applied_weight, shared_neurons
 
 
@@ -71,17 +72,19 @@ class LayerFinder:
         self._weights_used = False
         self._arithmetic: set[str] = set()
         self._outside: set[str] = set()
-        self._composed = Composed()
+        self._composed, self._again = Composed(), Composed()
         self._inner: set[str] = set()
         self._read: Tensor | None = None
         self._reads: dict[str, tuple[Activation, Tensor]] = {}
         self._seen.seeks_heads = seeks_heads
         self.heads: Layer | None = None
+        self._heard: set[tuple[str, str | None]] = set()
 
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
         self._seen.begin_step()
         self._composed.clear()
+        self._again.clear()
         self._reads.clear()
         self.calls.begin_step()
 
@@ -89,6 +92,7 @@ class LayerFinder:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
         self._composed.clear()
+        self._again.clear()
         self._read = None
         if not self.tracing and not self._patience.missed:
             return
@@ -108,6 +112,18 @@ class LayerFinder:
         """The layer of a function that is applied again within ``caller`` while backward runs."""
         name = f"{caller}.{function.name}" if caller else function.name
         return self._functions.get(self.calls.renumbered(name, self._functions))
+
+    def recalled_product(
+        self, caller: str | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> Layer | None:
+        """The layer of an activation that is written out, and computed again within ``caller``."""
+        tensors = tensors_in((*args, *kwargs.values()))
+        root = self._again.follow(function_name(function), tensors, out) if isinstance(out, Tensor) else None
+        if root is None:
+            return None
+        verdicts = self._composed.verdicts
+        found = verdicts.get(self.calls.renumbered(f"{caller}.product" if caller else "product", verdicts))
+        return None if found is None else self.recalled_function(caller, found)
 
     def ordered(self) -> list[Layer]:
         """All layers in the order of execution."""
@@ -168,6 +184,18 @@ class LayerFinder:
             del self.unknown[name]
         sources = self._origins.carried(tensors_in(inputs))
         self._origins.note(given, Origin(heads=Heads(self.calls.numbered(name), module.num_heads, None, sources)))
+
+    def unheard(self, layer: Layer) -> None:
+        """Its activation was computed without a graph."""
+        if (layer.name, layer.activation) not in self._heard and stretch() is not None:
+            self.unknown.setdefault(layer.name, UNHEARD)
+
+    def heard(self, layer: Layer) -> None:
+        """Its activation waits for a gradient."""
+        if (layer.name, layer.activation) not in self._heard:
+            self._heard.add((layer.name, layer.activation))
+            if self.unknown.get(layer.name) == UNHEARD:
+                del self.unknown[layer.name]
 
     def leave(self, layer: Layer | None, a: Tensor) -> None:
         """``a`` is the activation of ``layer``."""

@@ -119,3 +119,70 @@ def test_two_backwards_of_two_losses_add_up() -> None:
     torch.testing.assert_close(
         report["fc1"]["gradient_flow"], net.fc2.weight.abs().flatten().detach() / 20, rtol=1e-12, atol=0
     )
+
+
+WRITTEN: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "shared module": lambda net, z: net.act(z),
+    "shared module behind a norm": lambda net, z: net.act(net.norm(z)),
+    "function": lambda net, z: F.relu(z),
+    "function and gate": lambda net, z: F.relu(z) * torch.sigmoid(z.flip(1)),
+    "SiLU": lambda net, z: z * torch.sigmoid(z),
+    "hardswish": lambda net, z: z * F.relu6(z + 3) / 6,
+}
+
+
+class Stretch(nn.Module):
+    def __init__(self, net: nn.Module, first: bool) -> None:
+        super().__init__()
+        self.first, self._net, self.fc = first, [net], nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (net,) = self._net
+        return net.function(net, self.fc(net.function(net, x) if self.first else x))
+
+
+class Stretches(nn.Module):
+    """Two stretches that may be computed again, with one activation for all."""
+
+    def __init__(self, written: str, again: bool, as_modules: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.function, self.again, self.as_modules = WRITTEN[written], again, as_modules
+        self.act, self.norm = nn.Tanh(), nn.BatchNorm1d(8) if "norm" in written else nn.Identity()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
+        self.stretches = nn.ModuleList([Stretch(self, first) for first in (True, False)])
+        for parameter in self.parameters():
+            nn.init.normal_(parameter)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for part in self.stretches:
+            run = part if self.as_modules else part.forward
+            x = checkpoint(run, x, use_reentrant=True) if self.again else run(x)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_gradients_in_reentrant_checkpoints_find_their_layer(written: str, steps: int) -> None:
+    x = torch.randn(20, 4, dtype=torch.float64)
+    expected, report = (watch_step(Stretches(written, again), x, steps=steps)[1] for again in (False, True))
+    assert list(report) == list(expected)
+    for name, layer in expected.items():
+        assert "gradient_flow" in layer
+        for measure in layer:
+            torch.testing.assert_close(
+                report[name][measure], layer[measure], rtol=1e-9, atol=1e-15, equal_nan=True, msg=f"{name} {measure}"
+            )
+    assert report.coverage == expected.coverage
+
+
+@pytest.mark.parametrize("written", ["function", "SiLU"])
+def test_gradients_that_a_reentrant_checkpoint_hides_are_named(written: str) -> None:
+    net, x = Stretches(written, again=True, as_modules=False), torch.randn(20, 4, dtype=torch.float64)
+    _, report = watch_step(net, x, steps=2)
+    hidden = {name for name, layer in report.items() if "gradient_flow" not in layer}
+    assert hidden == {"first", "stretches.0.fc", "stretches.1.fc"}
+    assert report.coverage.unwatched.keys() == hidden
+    assert all("gradients are not seen" in why for why in report.coverage.unwatched.values())
