@@ -12,13 +12,16 @@ from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life
 from lightning_neurohealth.parameters import Parameters
-from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count, fed_by
+from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count
+from lightning_neurohealth.rules.causes_of_death import why
 from lightning_neurohealth.rules.evidence import began_elsewhere, trained_matrices
 from lightning_neurohealth.window import Past, Window
 
 FEW_STEPS, MANY = 2, 10
 """Measured steps that are enough where the rows of one alone would do; neurons that tell of each other."""
 FEW_INPUTS = 8
+UNMOVED = 0.01
+"""Share of their size by which weights must have moved to have turned a neuron off."""
 FAIR = (0.7, 1.4)
 """``init_scale`` between which other weights of the usual kind would do no better."""
 
@@ -37,12 +40,12 @@ class DeadNeurons(Bands, LayerRule):
     Sources: activation monitoring (S1) for the bands, neuron health summary (S0) for the definition and the causes.
     S1's own test, zeros on more than half of a layer, flags most healthy ReLU layers; a single batch proves nothing: of
     neurons that fire on 16 % of rows, 21 % look dead over 16 rows. While the network learns well, or has not had the
-    time to show it, neurons that died on the way count one band less, since wide ReLU layers lose a fifth of theirs in
-    the first epoch on the way to a perfect fit; so do those that fell on the flat side by the draw of their weights,
-    and are a WARNING at most: without a norm, a tenth to a half of each deep layer does, at He's initialisation and at
-    torch's, and of few inputs, whose bias may outweigh them by chance. A network that was trained before has them from
-    then, and they count one band less too. Those that a bias, weights of one sign or a norm's shift hold off are not
-    excused, nor is a layer that is dead as a whole.
+    time to show it, or has a loss that cannot (an adversary's), neurons that died on the way count one band less, since
+    wide ReLU layers lose a fifth of theirs in the first epoch on the way to a perfect fit; so do those that fell on the
+    flat side by the draw of their weights, and are a WARNING at most: without a norm, a tenth to a half of each deep
+    layer does, at He's initialisation and at torch's, and of few inputs, whose bias may outweigh them by chance. A
+    network that was trained before has them from then, and they count one band less too. Those that a bias, weights of
+    one sign or a norm's shift hold off are not excused, nor is a layer that is dead as a whole.
 
     Attributes:
         rows: Rows that a neuron must have been silent for, unless a whole epoch was: then it fires on less than 0.3 %
@@ -86,6 +89,7 @@ class DeadNeurons(Bands, LayerRule):
         positive_weight_sum: Tensor | None = None,
         weight_norm: Tensor | None = None,
         init_scale: Tensor | None = None,
+        update_ratio: Tensor | None = None,
     ) -> Verdict | None:
         rows, steps = torch.full_like(life.rows, self.rows), torch.full_like(life.measured, self.steps)
         if preactivation_mean is not None and preactivation_std is not None and bias_negativity is not None:
@@ -108,7 +112,9 @@ class DeadNeurons(Bands, LayerRule):
         if not severity:
             return None
         fewest = int(life.rows[dead].min())
-        causes, remedy = self._why(layer, dead, life, lives, trained, bias_negativity, positive_weight_sum, init_scale)
+        ratios = [float(of) for of in [update_ratio, *(p.measures.get("update_ratio") for p in past)] if of is not None]
+        step = max((ratio for ratio in ratios if ratio == ratio), default=math.inf)
+        causes, remedy = why(layer, dead, life, lives, trained, step, bias_negativity, positive_weight_sum, init_scale)
         where = f"their pre-activation never left the flat part of {layer.function.name}"
         if layer.channels:
             where = "what their values are summed to is exactly 0: their weights are, or a mask stands before them"
@@ -162,7 +168,7 @@ class DeadNeurons(Bands, LayerRule):
             # they died in a run before this one, whose network works
             worse = max(band(settled & held_off), min(band(dead & held_off), Severity.WARNING))
             return min(Severity(max(worse, band(settled) - 1, min(band(dead) - 1, Severity.WARNING))), most)
-        if dead.all() or not (learning or window.seen < self.patience):
+        if dead.all() or not (learning or window.progress.adversarial or window.seen < self.patience):
             return min(max(band(settled), min(band(dead), Severity.WARNING)), most)
         held = life.born if held_off is None else life.born & held_off
         worst: list[int] = [band(settled & held), min(band(dead & held), Severity.WARNING)]
@@ -172,59 +178,6 @@ class DeadNeurons(Bands, LayerRule):
         elif band(settled & (held | ~life.born)) is Severity.CRITICAL:
             worst.append(Severity.CRITICAL)  # half of a layer does not just die
         return Severity(min(max(worst), most))
-
-    def _why(
-        self,
-        layer: Layer,
-        dead: Tensor,
-        life: Life,
-        lives: dict[str, Life],
-        trained: bool,
-        bias_negativity: Tensor | None,
-        positive_weight_sum: Tensor | None,
-        init_scale: Tensor | None,
-    ) -> tuple[list[str], str]:
-        """Why and since when, and what to do."""
-        owner = fed_by(layer)
-        if layer.channels:
-            died = dead & ~life.born
-            since = f"they died by about step {int(life.died[died].median())}" if died.any() else ""
-            return [since or "so it has been since the start"], f"prune them, or draw their weights anew in {owner}"
-        leaky = f"replace {layer.activation} by a LeakyReLU" if layer.activation else ""
-        norm = "" if layer.normalized else f"normalise between {owner} and its activation"
-        before = lives.get(layer.before or "")
-        if before is not None and bool(before.silent.all()):
-            return (
-                [f"the layer before, {layer.before}, is dead as a whole, so that they see nothing but their bias"],
-                f"cure {layer.before} first",
-            )
-        causes, number = [], int(dead.sum())
-        if bias_negativity is not None and _most(dead, bias_negativity.abs() > 1):
-            size = float(bias_negativity[dead].median())
-            sign = "negative" if size < 0 else "positive"
-            causes.append(f"their bias is {sign} and {abs(size):.3g} times as large as the norm of their weights")
-        elif positive_weight_sum is not None and _most(dead, positive_weight_sum < 0):
-            causes.append("their weights and bias cannot reach z > 0 on inputs that are never negative")
-        if int((dead & life.born).sum()) * 2 >= number:
-            if layer.normalized:
-                causes.append("so it has been since the start: the norm before the activation shifts them there")
-                return causes, _choice(f"set the bias of the norm behind {owner} to 0", leaky)
-            if trained:
-                causes.append("so it has been since before this run, which began with trained weights")
-                return causes, _choice(f"re-initialise them in {owner} (recycling), prune them", leaky, norm)
-            if not causes and init_scale is not None and FAIR[0] < float(init_scale) < FAIR[1]:
-                causes.append(
-                    "so it has been since the start, by the draw of weights of the right size: what reaches the layer "
-                    "differs less from row to row than it is large"
-                )
-                return causes, _choice(norm, leaky, "leave it as it is while the network learns")
-            causes.append("so it has been since the start, which points to initialisation, bias or inputs")
-            return causes, _choice(f"initialise {owner} for {layer.function.name} (He) with zero bias", leaky, norm)
-        died = dead & ~life.born
-        began, rate = int(life.died[died].median()), float(life.rate[died].median())
-        now = "" if math.isnan(rate) else f" ({rate:.2g} then)"
-        causes.append(f"they died while training, by about step {began}, which points to the learning rate{now}")
-        return causes, _choice("lower the learning rate or warm it up", leaky, norm)
 
 
 def _held_off(
@@ -263,13 +216,3 @@ def _depth(layer: Layer, mean: Tensor, std: Tensor) -> Tensor:
     """How far the pre-activation lies in a flat end of the activation, in its standard deviations."""
     low, high = layer.function.tails
     return (low - mean).maximum(mean - high) / std
-
-
-def _most(dead: Tensor, mask: Tensor) -> bool:
-    return int((dead & mask).sum()) * 2 > int(dead.sum())
-
-
-def _choice(*ways: str) -> str:
-    """``"a, b, or c"``."""
-    *first, last = [way for way in ways if way]
-    return f"{', '.join(first)}, or {last}" if first else last

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
 
+FEW_CARRY = 10.0
+"""Root mean square in the median: spreads that differ less than tenfold from neuron to neuron give at most 7."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -40,6 +43,15 @@ class Stream:
         for before, after in self.links:
             row = row + 1 if after >= factor * before else 0
         return row
+
+
+def carried(scale: Tensor, std: Tensor | None) -> Tensor:
+    """Spread with which a layer feeds the next: its scale, the median over neurons; but where most neurons are stuck or
+    seldom fire the few others carry all, and the root mean square over neurons tells."""
+    if std is None:
+        return scale
+    size = std.square().mean().sqrt()
+    return size if float(size) > FEW_CARRY * float(scale) else scale
 
 
 def streams(layers: dict[str, Layer], activation_scale: dict[str, Tensor]) -> dict[str, Stream]:

@@ -18,6 +18,9 @@ UNEVEN = 1.5
 FAINT = 1e-4
 """Share of the largest gradient under which vanishing_gradients warns."""
 
+SHRUNK = 0.1
+"""Share of their size at the start to which only a decay that outweighs the gradient brings weights."""
+
 
 def middle(numbers: Iterable[float]) -> float:
     """Median of those that are not NaN; NaN if none is."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.rules.base import RunRule, Verdict
-from lightning_neurohealth.rules.depth import Stream, streams
+from lightning_neurohealth.rules.depth import Stream, carried, streams
 from lightning_neurohealth.window import Past
 
 
@@ -44,10 +44,15 @@ class ExplodingActivations(RunRule):
     growth: float = 1e3
 
     def judge(
-        self, layers: dict[str, Layer], initial: dict[str, Any], activation_scale: dict[str, Tensor], past: list[Past]
+        self,
+        layers: dict[str, Layer],
+        initial: dict[str, Any],
+        activation_scale: dict[str, Tensor],
+        past: list[Past],
+        activation_std: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
-        largest = self._steepest(layers, activation_scale)
-        at_start = self._steepest(layers, initial.get("activation_scale", {}))
+        largest = self._steepest(layers, activation_scale, activation_std or {})
+        at_start = self._steepest(layers, initial.get("activation_scale", {}), initial.get("activation_std", {}))
         broken = not all(math.isfinite(float(scale)) for scale in activation_scale.values())
         if broken and at_start is not None:
             largest = at_start
@@ -71,8 +76,13 @@ class ExplodingActivations(RunRule):
             immediate=broken and at_start is not None,
         )
 
-    def _steepest(self, layers: dict[str, Layer], activation_scale: dict[str, Tensor]) -> Stream | None:
-        grown = [stream for stream in streams(layers, activation_scale).values() if self._explodes(stream)]
+    def _steepest(self, layers: dict[str, Layer], scales: dict[str, Tensor], stds: dict[str, Tensor]) -> Stream | None:
+        grown = []
+        for found in streams(layers, scales).values():
+            first = found.names[0]
+            stream = Stream(found.names, (float(carried(scales[first], stds.get(first))), *found.scales[1:]))
+            if self._explodes(stream):
+                grown.append(stream)
         return max(grown, key=lambda stream: stream.ratio, default=None)
 
     def _explodes(self, stream: Stream) -> bool:

@@ -34,7 +34,8 @@ class ExplodingGradients(RunRule):
     Attributes:
         leap: Times the running median.
         memory: Measured steps of the running median.
-        repeated: Leaps from which on it is SERIOUS.
+        repeated: Leaps in this window, or within as many measured steps as the memory holds, from which on it is
+            SERIOUS.
         growth: Growth over steps of which each is larger than the one before.
         climbing: How many such steps in a row, where they do not end in NaN: of six that come as chance has it, one
             stretch in 720 is in order.
@@ -57,9 +58,8 @@ class ExplodingGradients(RunRule):
         if not finite:
             return
         clip = "clip the global norm (Trainer(gradient_clip_val=1.0)), lower the learning rate or warm it up longer"
-        earlier = [
-            p for entry in past[-3:] for p in entry.measures["global_gradient_norm"].tolist() if math.isfinite(p)
-        ][-self.memory :]
+        before = [p for entry in past for p in entry.measures["global_gradient_norm"].tolist() if math.isfinite(p)]
+        earlier = before[-self.memory :]
         climb = _climb(earlier, points)
         breaks, rises = len(finite) < len(points), window.progress.risen
         if len(climb) >= (3 if breaks else self.climbing) and climb[-1] > self.growth * climb[0] and (breaks or rises):
@@ -100,29 +100,29 @@ class ExplodingGradients(RunRule):
                 remedy=clip,
             )
             return
-        leaps = self._leaps(earlier, finite)
-        if leaps:
-            often = len(leaps) >= self.repeated
+        # a window may hold a few measured steps only: repeated is what comes again within the memory
+        leaps = self._leaps(before[-2 * self.memory :], finite)
+        if any(place >= 0 for place in leaps):
+            number = max(len(finite), min(self.memory, len(before) + len(finite)))
+            leaps = {place: times for place, times in leaps.items() if place >= len(finite) - number}
             yield Verdict(
-                severity=Severity.SERIOUS if often else Severity.WARNING,
-                value=max(leaps),
+                severity=Severity.SERIOUS if len(leaps) >= self.repeated else Severity.WARNING,
+                value=max(leaps.values()),
                 threshold=self.leap,
                 message=f"the gradient norm leapt to more than {self.leap:g} times its running median on "
-                f"{len(leaps)} of "
-                f"{len(finite)} measured steps, up to {max(leaps):.3g} times",
+                f"{len(leaps)} of the last {number} measured steps, up to {max(leaps.values()):.3g} times",
                 cause="single batches with a gradient far larger than the rest: outliers in the data, or cliffs "
                 "in the loss",
                 remedy=clip + ", and look at the batches of those steps",
             )
 
-    def _leaps(self, earlier: list[float], points: list[float]) -> list[float]:
-        leaps, known = [], list(earlier)
-        for point in points:
-            if len(known) >= 10:
-                usual = median(known[-self.memory :])
-                if usual > 0 and point > self.leap * usual:
-                    leaps.append(point / usual)
-            known.append(point)
+    def _leaps(self, earlier: list[float], points: list[float]) -> dict[int, float]:
+        """How many times the running median, by place; those of ``earlier`` are below 0."""
+        leaps, known = {}, [*earlier, *points]
+        for place in range(10, len(known)):
+            usual = median(known[max(0, place - self.memory) : place])
+            if usual > 0 and known[place] > self.leap * usual:
+                leaps[place - len(earlier)] = known[place] / usual
         return leaps
 
 

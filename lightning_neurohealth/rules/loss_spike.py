@@ -10,7 +10,7 @@ from statistics import median
 from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
-from lightning_neurohealth.measures.loss_spike import MEMORY, z_scores
+from lightning_neurohealth.measures.loss_spike import ENOUGH, MEMORY, z_scores
 from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.window import Past, Window
 
@@ -41,8 +41,10 @@ class LossSpike(RunRule):
         share: Least height, as a share of the loss at the start: a network that is sure of itself leaps from next to
             nothing to little.
         rare: Share of the steps from which on spikes are usual in this run.
-        alien: Times the loss at the start, and ten times as often the usual loss, above which a spike is none of those:
-            no batch like the others costs a trained network ten times what it costs an untrained one.
+        alien: Times the loss at the start, and the usual loss, above which a spike is none of those, where nine of ten
+            losses stay within ``tight``: batches that differ so little are none of which one costs a trained network
+            several times what it costs an untrained one.
+        tight: Times the usual loss that only one in ten may pass; of exponential noise one in four passes it.
         before: Steps from which the usual deviation is known well enough: of 30, it is known to a fifth.
     """
 
@@ -51,7 +53,8 @@ class LossSpike(RunRule):
     skew: float = 5.0
     share: float = 0.05
     rare: float = 0.01
-    alien: float = 10.0
+    alien: float = 3.0
+    tight: float = 2.0
     before: int = 30
 
     def judge(self, window: Window, past: list[Past], train_loss: Tensor) -> Iterable[Verdict]:
@@ -72,10 +75,11 @@ class LossSpike(RunRule):
             for i in beginnings
             if i >= max(len(earlier), self.before) and not (steps == 1 and _ends_an_epoch(step_of(i), window))
         ]
+        often = ""
         if len(beginnings) > max(FEW, self.rare * len(every)):
-            least = self.alien * abs(window.progress.initial)
-            alien = [i for i in beginnings if every[i] > max(least, 10 * self.alien * abs(_usual(every, i)))]
+            alien = self._alien(every, beginnings, abs(window.progress.initial))
             late = [i for i in late if i in alien] if len(alien) <= len(every) / 10 else []
+            often = f"; as far it leapt at {len(alien)} of the last {len(every)} steps" if steps == 1 else ""
         if not late:
             return
         worst = max(late, key=lambda i: every[i])
@@ -90,7 +94,7 @@ class LossSpike(RunRule):
             value=score,
             threshold=self.height,
             message=f"the loss leapt to {every[worst]:.3g} at {place}, {score:.0f} usual deviations above the "
-            f"{_usual(every, worst):.3g} before it{more}",
+            f"{_usual(every, worst):.3g} before it{more}{often}",
             cause=_cause(length),
             remedy=_remedy(length, place),
         )
@@ -104,6 +108,13 @@ class LossSpike(RunRule):
             return set()
         logs = z_scores([math.log(loss) if loss > 0 else math.nan for loss in losses])
         return {i for i in tall if logs[i] > self.skew or min(_before(losses, i)) <= 0}
+
+    def _alien(self, losses: Sequence[float], spikes: Sequence[int], initial: float) -> list[int]:
+        usual = {i: _usual(losses, i) for i, loss in enumerate(losses) if i >= ENOUGH and math.isfinite(loss)}
+        within = sum(0 < losses[i] <= self.tight * of for i, of in usual.items())
+        if within < 0.9 * len(usual):
+            return []
+        return [i for i in spikes if losses[i] > self.alien * max(initial, usual[i])]
 
 
 def _before(losses: Sequence[float], place: int) -> list[float]:

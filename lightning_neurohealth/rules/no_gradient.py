@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
@@ -89,10 +90,11 @@ class NoGradient(RunRule):
         uncalled |= _idle(trainable, uncalled, {layer.owner or layer.name for layer in layers.values()})
         dead = [name for name, life in lives.items() if bool(life.silent.all()) and int(life.windows.min()) > 0]
         dead += [name for name, steep in (slope or {}).items() if name not in dead and not bool(steep.any())]
+        half = {n for n, p in zip(parameters.names, parameters.tensors, strict=True) if p.dtype == torch.float16}
         for fault, names in faults.items():
             faint = _faint(names, layers, gradient_norm) if fault != "no optimizer" else []
             others = [name for name in names if name.rpartition(".")[0] not in faint]
-            yield from self._verdicts(fault, others, trainable, uncalled, window, dead)
+            yield from self._verdicts(fault, others, trainable, uncalled, window, dead, half)
             if faint:
                 yield _vanished(faint)
 
@@ -119,6 +121,7 @@ class NoGradient(RunRule):
         uncalled: dict[str, str],
         window: Window,
         dead: list[str],
+        half: set[str],
     ) -> Iterable[Verdict]:
         modules: dict[str, list[str]] = {}
         for name in names:
@@ -131,7 +134,10 @@ class NoGradient(RunRule):
             unused = uncalled.get(module)
             severity = Severity.CRITICAL if len(names) == len(trainable) else Severity.SERIOUS
             message, cause, remedy = {
-                "no gradient": (f"no gradient has reached {what}", *_why_none(module or what, unused, dead)),
+                "no gradient": (
+                    f"no gradient has reached {what}",
+                    *_why_none(module or what, unused, dead, f"{module}.{own[0]}".lstrip(".") in half),
+                ),
                 "no optimizer": (
                     f"{what} gets a gradient but is in no optimizer",
                     "configure_optimizers was given a part of the parameters",
@@ -204,8 +210,8 @@ def _vanished(faint: list[str]) -> Verdict:
     )
 
 
-def _why_none(place: str, unused: str | None, dead: list[str]) -> tuple[str, str]:
-    """Cause and remedy of a gradient that does not arrive."""
+def _why_none(place: str, unused: str | None, dead: list[str], half: bool) -> tuple[str, str]:
+    """Cause and remedy of a gradient that does not arrive, at parameters in half precision or not."""
     if unused:
         return f"the module was {unused}", (
             f"remove {place} or set requires_grad = False; if something routes to it, balance the load"
@@ -215,6 +221,12 @@ def _why_none(place: str, unused: str | None, dead: list[str]) -> tuple[str, str
         return (
             f"no neuron of {layers} has any slope: nothing gets back through them, and dead ones pass nothing on",
             f"cure {layers} first",
+        )
+    if half:
+        return (
+            "the graph is cut behind it, or in float16 the gradient is rounded to 0: it ends at 6e-8",
+            "multiply the loss (a GradScaler: precision='16-mixed') or use bfloat16; else look for detach(), no_grad() "
+            f"or argmax between {place} and the loss",
         )
     return (
         "the graph is cut behind it, nothing uses it, or everything behind it is dead",

@@ -13,9 +13,11 @@ from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.rules.base import RunRule, Verdict, chosen
-from lightning_neurohealth.rules.evidence import blow_up
+from lightning_neurohealth.rules.evidence import blow_up, middle
 from lightning_neurohealth.window import Past, Window
 
+REPLACED = 1.0
+"""Share of a parameter's size from which on one step replaces it (update_ratio_high)."""
 GROWN = 100.0
 """Growth of the loss up to the first NaN that no noise explains: then it is how it came about."""
 
@@ -48,6 +50,7 @@ class NonFinite(RunRule):
         nonfinite_gradient_step: Tensor,
         parameter_nonfinite_rate: dict[str, Tensor],
         train_loss: Tensor | None = None,
+        update_ratio: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
         now = {
             "nonfinite_rate": nonfinite_rate,
@@ -56,6 +59,7 @@ class NonFinite(RunRule):
             "nonfinite_gradient_step": nonfinite_gradient_step,
             "parameter_nonfinite_rate": parameter_nonfinite_rate,
             "train_loss": train_loss,
+            "update_ratio": update_ratio or {},
         }
         if not _Origin(now, list(layers), None).found:
             return
@@ -77,6 +81,8 @@ class _Origin:
         self.steps = {n: float(steps[n]) for n in order if n in steps and math.isfinite(float(steps[n]))}
         self.loss, self.gradient = float(measures["nonfinite_loss_step"]), float(measures["nonfinite_gradient_step"])
         self.broken = [name for name, rate in measures["parameter_nonfinite_rate"].items() if float(rate) > 0]
+        ratios = [float(ratio) for ratio in measures.get("update_ratio", {}).values()]
+        self.step_size = middle(ratio for ratio in ratios if math.isfinite(ratio))
         losses = measures.get("train_loss")
         self.losses = [] if losses is None else blow_up(losses.tolist())
         self.first = min([*self.steps.values(), self.loss, self.gradient])
@@ -112,6 +118,11 @@ class _Origin:
             cause = (
                 f"the loss grew from {self.losses[0]:.2g} to {self.losses[-1]:.2g} in the {len(self.losses)} steps "
                 f"before it: steps too large threw the weights further and further, until a number overflowed; {cause}"
+            )
+        elif self.step_size > REPLACED:
+            cause = (
+                f"steps of this window changed parameters by {self.step_size:.2g} times their size (median), which "
+                f"points to the learning rate; {cause}"
             )
         bad = self.rates[layer] > 0 if layer is not None else None
         return Verdict(

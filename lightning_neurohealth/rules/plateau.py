@@ -14,6 +14,7 @@ from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.progress import Fall
 from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.rules.evidence import (
+    SHRUNK,
     began_elsewhere,
     flat,
     growth,
@@ -28,7 +29,10 @@ from lightning_neurohealth.window import Past, Window
 
 STILL, LARGE = 1e-6, 0.1
 NOISE, SIGNAL = 1.5, 3.0
-SHRUNK = 0.1
+SLOW = 0.01
+"""Share of the loss whose fall over the second half of the run, beyond its noise, shows that it has got going late."""
+ENDS = 0.80
+"""Share of rows × neurons of an output at an end of its activation: as of a hidden layer (saturation)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,7 @@ class Plateau(RunRule):
         gradient_norm: dict[str, Tensor] | None = None,
         activation_std: dict[str, Tensor] | None = None,
         zero_rate: dict[str, Tensor] | None = None,
+        saturation_rate: dict[str, Tensor] | None = None,
         weight_norm: dict[str, Tensor] | None = None,
         gradient_rms: dict[str, Tensor] | None = None,
     ) -> Iterable[Verdict]:
@@ -88,9 +93,16 @@ class Plateau(RunRule):
         if not (constant or dead or norm == 0 or ratio < STILL) and tells_apart(layers, activation_std, progress):
             return
         severity = Severity.SERIOUS
+        size = growth(layers, weight_norm or {}, initial)
+        shrunk = size < SHRUNK and constant
+        ends = _at_an_end(layers, saturation_rate)
         snr = median_snr(gradient_snr, names, past)
         known = f"; the learning rate is {window.learning_rate:.2g}" if not math.isnan(window.learning_rate) else ""
-        if dead:
+        if shrunk:
+            cause = f"the weights have shrunk to {size:.1g} of what they were at the start: their decay outweighs the "
+            cause += "gradient, and outputs hardly differ from row to row"
+            remedy = "lower weight_decay, or the penalty on the weights, a hundredfold"
+        elif dead:
             cause = f"all neurons of {', '.join(dead[:3])} are silent: what lies before gets no gradient, what lies "
             cause += "behind sees the same on every row, and the loss is what a constant prediction gives"
             remedy = (
@@ -106,11 +118,13 @@ class Plateau(RunRule):
             severity = Severity.WARNING  # update_ratio_high says so
             cause = f"a step changes the weights by {ratio:.2g} of their size: they are thrown about{known}"
             remedy = "lower the learning rate tenfold or more, and warm it up"
-        elif constant and (size := growth(layers, weight_norm or {}, initial)) < SHRUNK:
-            cause = f"the weights have shrunk to {size:.1g} of what they were at the start: their decay outweighs the "
-            cause += "gradient, and outputs hardly differ from row to row"
-            remedy = "lower weight_decay, or the penalty on the weights, a hundredfold"
-        elif fall.share > 3 * fall.error and not snr < NOISE:
+        elif ends is not None:
+            cause = (
+                f"{ends.name} is at an end of {ends.function.name} on nearly all rows: targets lie beyond its range, "
+            )
+            cause += f"or it was thrown there{known}"
+            remedy = f"bring the targets into the range of {ends.function.name}, or let {ends.name} end without it"
+        elif (fall.share > 3 * fall.error and not snr < NOISE) or (fall.drift < 0 and fall.drifts(SLOW)):
             severity = Severity.WARNING
             cause = f"it does fall, but slowly{known}"
             remedy = "raise the learning rate three- to tenfold"
@@ -151,6 +165,12 @@ def _constant(layers: dict[str, Layer], activation_std: dict[str, Tensor] | None
     """True if the outputs are the same on all rows, to a thousandth of what a fresh network's are."""
     stds = [std for name, std in (activation_std or {}).items() if name in layers and layers[name].output]
     return bool(stds) and all(float(std.max()) < 1e-2 for std in stds)
+
+
+def _at_an_end(layers: dict[str, Layer], saturation_rate: dict[str, Tensor] | None) -> Layer | None:
+    """An output that is at an end of its bounded activation on nearly all rows × neurons."""
+    rates = {name: float(rate.mean()) for name, rate in (saturation_rate or {}).items() if name in layers}
+    return next((layers[name] for name, rate in rates.items() if layers[name].output and rate > ENDS), None)
 
 
 def _times(ratio: float) -> str:

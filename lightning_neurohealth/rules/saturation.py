@@ -19,8 +19,8 @@ LARGE = 2.0
 @dataclass(frozen=True, kw_only=True)
 class Saturation(Bands, LayerRule):
     """What it finds: hidden layers whose bounded activation (tanh, sigmoid, hard variants) sits at its ends, or so
-    far in its tails that the slope is under 5 % of its largest, on most rows × neurons. Output layers and gates are
-    left out: they may be sure of themselves.
+    far in its tails that the slope is under 5 % of its largest, on most rows × neurons. Gates are left out, and an
+    output too, since it may be sure of itself, unless all that the network says is one constant at an end of the range.
 
     Why it hurts: the slope there is almost 0, so no gradient passes and everything before the layer stops learning.
 
@@ -31,18 +31,31 @@ class Saturation(Bands, LayerRule):
     > 0.9 or more than 10 % of neurons, are passed by 30 to 70 % of rows in healthy networks; hence 0.99, and 80 %. A
     loss that falls is no excuse for a layer that was stuck at the first step and still is: what has learned lies behind
     it, on features that were drawn and never trained. It is SERIOUS then, since the rest works.
+
+    Attributes:
+        constant: Standard deviation of an output, in shares of its range, up to which it is the same on all rows: an
+            object on one row in ten thousand makes it half of that.
+        steps: Training steps after which an output is judged.
+        failed: Share of the loss at the start; where less than that is gone, a constant output is not what is wanted,
+            as it is where nearly all labels are of one class.
     """
 
     warning: float = 0.65
     serious: float = 0.80
     critical: float = 0.95
+    constant: float = 0.01
+    steps: int = 100
+    failed: float = 0.5
 
     def judge(
         self,
         layer: Layer,
+        layers: dict[str, Layer],
         window: Window,
         initial: dict[str, dict[str, Tensor]],
         saturation_rate: Tensor,
+        activation_mean: Tensor | None = None,
+        activation_std: Tensor | None = None,
         tail_rate: Tensor | None = None,
         preactivation_mean: Tensor | None = None,
         preactivation_std: Tensor | None = None,
@@ -50,8 +63,12 @@ class Saturation(Bands, LayerRule):
         weight_norm: Tensor | None = None,
         init_scale: Tensor | None = None,
     ) -> Verdict | None:
-        if layer.output or layer.gate:
+        if layer.gate:
             return None
+        if layer.output:
+            alone = sum(other.output for other in layers.values()) == 1
+            rate = _stuck(layer, saturation_rate, tail_rate)
+            return self._output(layer, window, rate, activation_mean, activation_std) if alone else None
         rate = _stuck(layer, saturation_rate, tail_rate)
         share = float(rate.mean())
         severity = self.severity(share)
@@ -87,6 +104,33 @@ class Saturation(Bands, LayerRule):
             remedy=f"{remedy}, {norm}lower the learning rate, or use a ReLU or GELU instead of {name}",
             neurons=chosen(stuck),
             certain=born,
+        )
+
+    def _output(
+        self, layer: Layer, window: Window, rate: Tensor, mean: Tensor | None, std: Tensor | None
+    ) -> Verdict | None:
+        """An output that is one constant at an end of its range, while most of the loss is still there."""
+        low, high, progress = layer.function.lower, layer.function.upper, window.progress
+        if low is None or high is None or mean is None or std is None or window.seen < self.steps:
+            return None
+        if float(rate.mean()) < self.critical or not float(std.max()) < self.constant * (high - low):
+            return None
+        if not progress.fall < self.failed:
+            return None
+        upper = float((mean > (low + high) / 2).double().mean())
+        ends = {0.0: f"its lower end {low:g}", 1.0: f"its upper end {high:g}"}
+        name = layer.function.name
+        return Verdict(
+            severity=Severity.SERIOUS,
+            value=float(rate.mean()),
+            threshold=self.critical,
+            message=f"all outputs of {layer.name} are constants at {ends.get(upper, 'both ends')} of {name}, and of "
+            f"the loss of {progress.initial:.3g} at the start {progress.now:.3g} is still there",
+            cause=f"targets lie beyond the range of {name}, {low:g} to {high:g}, or steps too large have thrown it "
+            "there",
+            remedy=f"bring the targets into the range of {name}, let {layer.name} end without it, or lower the "
+            "learning rate",
+            certain=True,
         )
 
     def _why(self, layer: Layer, pushed: bool, init_scale: Tensor | None) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.progress import Fall, Progress
 from lightning_neurohealth.rules.base import RunRule, Verdict
 from lightning_neurohealth.rules.evidence import (
+    SHRUNK,
     began_at_zero,
     growth,
     has_learned,
@@ -73,15 +74,16 @@ class UpdateRatioHigh(RunRule):
                 yield self._sustained(Severity.WARNING, now, window)
             return
         told = not window.progress.adversarial and not math.isnan(window.progress.initial)
+        larger = growth(layers, weight_norm or {}, initial)
         if now > (self.serious if told else self.critical):
             severity = Severity.CRITICAL if told and now > self.critical and window.index else Severity.SERIOUS
-            yield self._sustained(severity, now, window)
+            verdict = self._sustained(severity, now, window)
+            yield _decayed(verdict, larger) if larger < SHRUNK else verdict
             return
         if not told:
             return
         before = [of_all(entry.measures.get("update_ratio", {}), names) for entry in past]
         peak = max([x for x in [first, now, *before] if not math.isnan(x)], default=0.0)
-        larger = growth(layers, weight_norm or {}, initial)
         if peak > self.critical or (peak > self.serious and (larger > self.grown or _risen(window.progress, fall))):
             yield self._thrown(peak, first, larger, window)
             return
@@ -130,6 +132,16 @@ class UpdateRatioHigh(RunRule):
                 cause="the other matrices move far less: its parameter group, or its scale, asks for smaller steps",
                 remedy=f"in the parameter group of {name}, " + _slower(hot[name], window.learning_rate),
             )
+
+
+def _decayed(verdict: Verdict, size: float) -> Verdict:
+    """The same where it is the weights that have become small."""
+    return replace(
+        verdict,
+        cause=f"the weights have shrunk to {size:.1g} of what they were at the start: their decay outweighs the "
+        "gradient, and takes its share of them at each step",
+        remedy="lower weight_decay, or the penalty on the weights, a hundredfold",
+    )
 
 
 def _risen(progress: Progress, fall: Fall | None) -> bool:

@@ -424,6 +424,24 @@ def test_names_the_step_and_the_learning_rate_at_which_they_died() -> None:
     assert "nan" not in judge(measures(60), [measures(0)], learning_rate=float("nan")).cause
 
 
+def test_a_step_too_small_has_killed_nothing() -> None:
+    """With weights that have not moved, a neuron that fired at first and not since fires seldom."""
+    before = [measures(0), measures(0), measures(60)]
+    facts: dict[str, Any] = {"learning_rate": 1e-7}
+    still = judge(measures(60), before, evidence={"update_ratio": torch.tensor(1e-4)}, **facts)
+    assert "fired seldom from the start, and the weights have hardly moved since" in still.cause
+    assert "learning rate" not in still.cause + still.remedy
+    moved = judge(measures(60), before, evidence={"update_ratio": torch.tensor(1e-3)}, **facts)
+    assert "died while training" in moved.cause
+
+
+@pytest.mark.parametrize(("dead", "severity"), [(40, Severity.WARNING), (50, Severity.CRITICAL)])
+def test_the_losses_of_adversaries_accuse_nobody(dead: int, severity: Severity) -> None:
+    playing = by_hand.losses(*[2.0] * 40, adversarial=True)
+    assert judge(measures(dead), born=0, progress=playing).severity == severity
+    assert judge(measures(40), born=40, evidence=bias(-20.0), progress=playing).severity == Severity.SERIOUS
+
+
 # What is dead
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.rules.base import Verdict
@@ -77,6 +78,17 @@ def test_only_ratios_count() -> None:
 
 def test_the_output_may_be_large() -> None:
     assert judge(1, 1, 1, 1e9) is None
+
+
+@pytest.mark.parametrize(("active", "speaks"), [(5, False), (0, True)])
+def test_a_few_neurons_carry_a_layer_whose_others_are_stuck(active: int, speaks: bool) -> None:
+    layers = by_hand.chain(3)
+    std = {name: torch.full((100,), 0.1) for name in layers}
+    std["fc1"] = torch.cat([torch.full((active,), 0.3), torch.full((100 - active,), 1e-9)])
+    scale = by_hand.numbers(fc1=1e-9, fc2=0.1, fc3=0.1)
+    rule = ExplodingActivations()
+    found = list(rule.judge(layers=layers, initial={}, activation_scale=scale, past=[], activation_std=std))
+    assert bool(found) == speaks
 
 
 def test_growth_over_windows() -> None:

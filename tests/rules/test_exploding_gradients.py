@@ -55,7 +55,7 @@ def test_leaps(leaps: int, severity: Severity | None) -> None:
     assert (verdict and verdict.severity) == severity
     if verdict:
         assert verdict.value == pytest.approx(150)
-        assert f"on {leaps} of {15 + 2 * leaps} measured steps" in verdict.message
+        assert f"on {leaps} of the last {15 + 2 * leaps} measured steps" in verdict.message
 
 
 @pytest.mark.parametrize(("size", "speaks"), [(99.0, False), (101.0, True)])
@@ -67,6 +67,13 @@ def test_a_leap_is_a_hundred_times_the_running_median(size: float, speaks: bool)
 def test_a_few_steps_are_no_usual_size() -> None:
     assert judge(*[1.0] * 9, 150.0) is None
     assert judge(150.0, 1.0, before=[USUAL]) is not None
+
+
+def test_leaps_add_up_over_windows_of_a_few_measured_steps() -> None:
+    windows = [[1.0, 150.0, 1.0]] * 12
+    assert judge(1.0, 150.0, 1.0, before=windows).severity == Severity.SERIOUS
+    assert judge(1.0, 1.0, 1.0, before=windows) is None  # none is new
+    assert judge(1.0, 150.0, 1.0, before=[*windows, *[[1.0] * 3] * 17]).severity == Severity.WARNING  # long ago
 
 
 def test_large_is_not_exploding() -> None:

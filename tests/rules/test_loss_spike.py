@@ -127,14 +127,20 @@ def test_silent_where_tall_losses_are_usual(draw: Draw) -> None:
     assert sum(judge(losses[i : i + 500]) is not None for i in range(0, 3000, 500)) == 0
 
 
-@pytest.mark.parametrize(
-    ("height", "every", "speaks"), [(300.0, 30, True), (300.0, 9, False), (90.0, 30, False)], ids=str
-)
+@pytest.mark.parametrize(("height", "every", "speaks"), [(7.0, 30, True), (5.5, 30, False), (300.0, 9, False)], ids=str)
 def test_batches_of_another_kind_stand_out_however_often_they_come(height: float, every: int, speaks: bool) -> None:
     losses = [height if i % every == every - 1 else loss for i, loss in enumerate(noisy(300))]
     verdict = judge(losses)
     assert (verdict is not None) == speaks
-    assert verdict is None or "such leaps in this window" in verdict.message
+    assert verdict is None or "4 such leaps in this window; as far it leapt at 10 of the last 300" in verdict.message
+
+
+@pytest.mark.parametrize("tail", [0.05, 0.15])
+def test_losses_with_a_tail_of_their_own_explain_tall_ones(tail: float) -> None:
+    numbers = random.Random(0)
+    losses = [3.0 if numbers.random() < tail else loss for loss in noisy(300)]
+    losses[29::30] = [7.0] * 10
+    assert (judge(losses) is not None) == (tail < 0.1)
 
 
 def test_next_to_nothing_may_leap_to_little() -> None:

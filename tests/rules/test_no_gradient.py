@@ -72,9 +72,11 @@ def judge(
     lives: Any = None,
     decayed: Any = (),
     uncalled: Any = (),
+    dtype: torch.dtype = torch.float32,
     **facts: Any,
 ) -> list[Verdict]:
     parameters = by_hand.parameters("fc1", "fc2", optimized=optimized)
+    parameters.model.to(dtype)
     parameters.decayed = set(decayed)
     change = gradient if change is None else change  # nothing moves without a gradient
     return list(
@@ -101,6 +103,12 @@ def test_all_well() -> None:
 def test_cut_off() -> None:
     (verdict,) = judge(numbers(**CUT))
     assert (verdict.layer, verdict.severity) == ("fc1", Severity.SERIOUS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_float16_it_may_be_rounded_away(dtype: torch.dtype) -> None:
+    (verdict,) = judge(numbers(**CUT), dtype=dtype)
+    assert ("GradScaler" in verdict.remedy) == (dtype == torch.float16)
 
 
 def test_critical_where_nothing_learns() -> None:

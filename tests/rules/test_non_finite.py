@@ -149,6 +149,14 @@ def test_a_loss_that_had_grown_is_part_of_the_cause(losses: tuple[float, ...], s
     assert "not measured" in cause
 
 
+@pytest.mark.parametrize(("ratios", "speaks"), [((41.0, 67.0, math.nan), True), ((41.0, 0.1, 0.1), False)])
+def test_steps_that_replaced_the_weights_are_part_of_the_cause(ratios: tuple[float, ...], speaks: bool) -> None:
+    """Where the step that broke was not measured, they are all that there is to tell."""
+    of = by_hand.numbers(**dict(zip(("fc1.weight", "fc2.weight", "fc3.weight"), ratios, strict=True)))
+    cause = judge({**measures(loss=4.0), "update_ratio": of}).cause
+    assert ("changed parameters by 54 times their size" in cause) == speaks
+
+
 def test_one_broken_weight_or_several() -> None:
     assert judge(measures(broken=("fc1",))).message.endswith("first in fc1.weight")
     assert judge(measures(broken=("fc1", "fc2", "fc3"))).message.endswith("first in fc1.weight and 2 more")

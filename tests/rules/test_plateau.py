@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.rules.base import Verdict
@@ -62,6 +63,7 @@ def judge(
     zeros: float | None = 0.5,
     spread: float | None = None,
     size: float | None = None,
+    ends: float | None = None,
     gradients: Any = None,
     before: Any = (),
     adversarial: bool = False,
@@ -74,6 +76,8 @@ def judge(
         return None if value is None else by_hand.numbers(**{"fc1.weight": value, "fc2.weight": value})
 
     hidden, output = by_hand.layer(name="fc1", fan_in=50), by_hand.linear(10, name="fc2", output=True)
+    if ends is not None:
+        output = by_hand.layer(10, nn.Sigmoid(), name="fc2", output=True)
     norms = {} if spread is None else {"fc1": 1 + spread * torch.randn(100, generator=torch.Generator().manual_seed(0))}
     then, late = gradients or ((1.0, 1.0), (1.0, 1.0))
     verdicts = list(
@@ -88,6 +92,7 @@ def judge(
             gradient_snr=both(snr),
             gradient_norm=both(norm),
             activation_std=None if outputs is None else {"fc1": torch.ones(100), "fc2": torch.full((10,), outputs)},
+            saturation_rate={} if ends is None else {"fc2": torch.full((10,), ends)},
             zero_rate=None if zeros is None else {"fc1": torch.full((100,), zeros)},
             weight_norm=None if size is None else {"fc1": torch.full((100,), size)},
             gradient_rms=by_hand.numbers(**dict(zip(WEIGHTS, late, strict=True))),
@@ -182,6 +187,19 @@ def test_a_slow_fall_is_a_warning() -> None:
     assert "slowly" in verdict.cause
     verdict = judge(noise(2.3, 0.01, 100) + noise(2.26, 0.01, 100, seed=1), snr=9.0)
     assert level(verdict) == Severity.WARNING
+
+
+def test_what_has_got_going_late_is_a_warning() -> None:
+    """A product of two factors that begin small: flat first, and then faster and faster."""
+    late = [x - 0.05 * (i / 200) ** 3 for i, x in enumerate(noise(2.3, 0.005, 200))]
+    assert level(judge(late, snr=1.0)) == Severity.WARNING
+    assert level(judge(noise(2.3, 0.005, 200), snr=1.0)) == Severity.SERIOUS
+
+
+def test_tells_outputs_at_the_ends_of_their_range() -> None:
+    assert "an end of sigmoid" in judge(snr=30.0, ends=0.9).cause
+    assert level(judge(snr=30.0, ends=0.9)) == Severity.SERIOUS
+    assert level(judge(snr=30.0, ends=0.7)) == Severity.WARNING
 
 
 def test_speaks_without_the_evidence_that_it_can_do_without() -> None:

@@ -13,7 +13,7 @@ from lightning_neurohealth.progress import Progress
 from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.saturation import Saturation
 from tests import networks
-from tests.rules import by_hand
+from tests.rules import by_hand, trained
 from tests.rules.trained import Trained
 
 SICK = [networks.saturated_by_weights, networks.saturated_at_zero_by_bias, networks.saturated_functional]
@@ -21,11 +21,11 @@ SICK = [networks.saturated_by_weights, networks.saturated_at_zero_by_bias, netwo
 
 @pytest.mark.parametrize("network", SICK, ids=lambda network: network.__name__)
 def test_finds_it(network: Any) -> None:
-    trained: Trained = network()
-    (finding,) = trained.found("saturation")
-    assert finding.layer == trained.layer
-    assert finding.severity == trained.severity
-    assert trained.neurons <= set(finding.neurons)
+    run: Trained = network()
+    (finding,) = run.found("saturation")
+    assert finding.layer == run.layer
+    assert finding.severity == run.severity
+    assert run.neurons <= set(finding.neurons)
 
 
 @pytest.mark.parametrize("network", networks.HEALTHY, ids=lambda network: network.__name__)
@@ -59,7 +59,71 @@ def judge(
     tails = {} if tail is None else {"tail_rate": torch.full((100,), tail, dtype=torch.float64)}
     first = torch.full((100,), at_start, dtype=torch.float64)
     window, initial = by_hand.window(progress=progress), {"saturation_rate": {"fc1": first}}
-    return Saturation().judge(layer=layer, window=window, initial=initial, saturation_rate=rate, **tails)
+    return Saturation().judge(
+        layer=layer, layers={"fc1": layer}, window=window, initial=initial, saturation_rate=rate, **tails
+    )
+
+
+def judge_output(
+    share: float = 1.0, std: float = 1e-3, level: float = 2.0, seen: int = 200, outputs: int = 1, low: float = 1.0
+) -> Verdict | None:
+    """A sigmoid at the end of a network whose loss of 2 is at this level now."""
+    layers = {f"fc{i}": by_hand.layer(name=f"fc{i}", act=nn.Sigmoid(), output=True) for i in range(outputs)}
+    mean = torch.ones(100)
+    mean[0] = low
+    return Saturation().judge(
+        layer=layers["fc0"],
+        layers=layers,
+        window=by_hand.window(progress=by_hand.losses(*[2.0] * 20, *[level] * 20), seen=seen),
+        initial={},
+        saturation_rate=torch.full((100,), share),
+        activation_mean=mean,
+        activation_std=torch.full((100,), std),
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "speaks"),
+    [
+        ({}, True),
+        ({"level": 1.1}, True),
+        ({"level": 0.9}, False),
+        ({"share": 0.94}, False),
+        ({"std": 0.011}, False),
+        ({"seen": 99}, False),
+        ({"outputs": 2}, False),
+    ],
+    ids=str,
+)
+def test_an_output_that_is_one_constant_at_an_end(facts: Any, speaks: bool) -> None:
+    verdict = judge_output(**facts)
+    assert (verdict is not None) == speaks
+    if verdict:
+        assert (verdict.severity, verdict.certain) == (Severity.SERIOUS, True)
+        assert "its upper end 1 of sigmoid" in verdict.message
+        assert "the range of sigmoid, 0 to 1" in verdict.cause
+
+
+def test_says_at_which_ends_the_outputs_are() -> None:
+    assert "at both ends of sigmoid" in judge_output(low=0.0).message
+
+
+def test_finds_targets_beyond_the_range_of_the_output() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2000, 8)
+    net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1), nn.Sigmoid())
+    reports = trained.train(
+        net,
+        trained.regress,
+        data=(x, 5 + 2 * x[:, 0]),
+        optimizer=trained.adam(net, 1e-2),
+        steps=240,
+        window=40,
+        every=4,
+    )
+    assert net(x).detach().min() > 0.98
+    (finding,) = [f for f in reports[-1].findings if f.condition == "saturation"]
+    assert (finding.layer, finding.severity) == ("2", Severity.SERIOUS)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +171,7 @@ def test_names_the_neurons_that_are_stuck() -> None:
     rate = torch.full((100,), 0.79, dtype=torch.float64)
     rate[:50] = 1.0
     verdict = Saturation().judge(
-        layer=by_hand.layer(act=nn.Tanh()), window=by_hand.window(), initial={}, saturation_rate=rate
+        layer=by_hand.layer(act=nn.Tanh()), layers={}, window=by_hand.window(), initial={}, saturation_rate=rate
     )
     assert verdict.severity == Severity.SERIOUS
     assert verdict.value == pytest.approx(0.895)
@@ -120,7 +184,7 @@ def explain(mean: float, std: float, layer: Any = None, **evidence: float) -> Ve
     sizes = {"preactivation_mean": torch.full((100,), mean), "preactivation_std": torch.full((100,), std)}
     layer = layer or by_hand.layer(act=nn.Tanh())
     facts = {"saturation_rate": torch.ones(100), "weight_norm": torch.ones(100), **sizes, **known}
-    verdict = Saturation().judge(layer=layer, window=by_hand.window(), initial={}, **facts)
+    verdict = Saturation().judge(layer=layer, layers={}, window=by_hand.window(), initial={}, **facts)
     assert verdict is not None
     assert "between -2.5 and 2.5" in verdict.cause
     return verdict

@@ -89,6 +89,13 @@ def test_bands(ratio: float, severity: Severity | None) -> None:
     assert level(judge(ratio, ratio)) == severity
 
 
+@pytest.mark.parametrize(("now", "decayed"), [(0.09, True), (0.11, False)])
+def test_tells_a_decay_that_takes_its_share_of_the_weights(now: float, decayed: bool) -> None:
+    verdict = judge(0.11, 0.11, norms=(1.0, now))
+    assert ("their decay outweighs" in verdict.cause) == ("weight_decay" in verdict.remedy) == decayed
+    assert level(verdict) == Severity.SERIOUS
+
+
 def test_the_median_over_matrices_counts() -> None:
     assert judge(0.5, 0.001, 0.001) is None
     assert judge(0.5, 0.5, 0.001).value == 0.5
