@@ -14,7 +14,7 @@ from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import OF_WEIGHTS, Signal
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.window import Window
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PIECE = "the run broke off, and its neurons lie on several ranks"
 HIDDEN = "the engine that updates the parameters keeps their gradients to itself"
 APART = "it compares all neurons of a layer, and is not measured of layers whose neurons lie on several ranks"
+FLAT = "FSDP1 leaves flat slices of the weights on each rank; with FSDP2 it would be measured"
 NO_ROWS = "has seen no rows"
 UNANSWERED = "no labels or predictions were found, or the model was right on every sample of the window, or on none"
 ALONE = "the run broke off: what other ranks have seen since the last report is missing"
@@ -124,7 +125,9 @@ def _missing(monitor: Monitor, numbers: Numbers, others_missing: bool) -> dict[s
     """Measures, or all ("*"), that lack something, each with the reason."""
     measures = monitor.settings.chosen_measures.items()
     apart = {name: APART for name, measure in measures if monitor.ledger.apart & set(measure.needs.values())}
-    missing = {**monitor.failed_measures, **apart, **monitor.left_out}
+    flat = OF_WEIGHTS if monitor.parameters.slices else set()
+    flattened = {name: FLAT for name, measure in measures if flat & measure.needs.keys()}
+    missing = {**monitor.failed_measures, **apart, **flattened, **monitor.left_out}
     read = any("gradient_norm" in of_one for of_one in numbers.parameters.values())
     if monitor.parameters.gradients_are_hidden and not read:
         missing["gradient_norm"] = HIDDEN

@@ -47,7 +47,7 @@ class LayerWeights:
         for layer in self.layers():
             index = self._index.get(layer.weight or "")
             weight = None if index is None else self.parameters.tensors[index]
-            if weight is None or is_lazy(weight):
+            if weight is None or is_lazy(weight) or id(weight) in self.parameters.slices:
                 continue
             axis = layer.weight_axis
             # FSDP1 and DeepSpeed leave a flat piece of it, or nothing, between two steps
@@ -95,9 +95,9 @@ class LayerWeights:
         if module is None or not (is_owner(module) or (layer.weight or "").rpartition(".")[2] == "weight"):
             return None
         bias = module._parameters.get("bias")
-        if bias is None or is_lazy(bias) or bias.numel() != layer.neurons or not bias.is_floating_point():
+        if bias is None or is_lazy(bias) or id(bias) in self.parameters.slices:
             return None
-        return bias
+        return bias if bias.numel() == layer.neurons and bias.is_floating_point() else None
 
     def slopes(self, layer: Layer) -> Tensor | None:
         """The learned slopes of the layer's PReLU."""

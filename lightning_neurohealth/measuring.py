@@ -137,5 +137,5 @@ def _compute(measure: Measure, subject: Subject, book: Book, after: Book) -> Ten
 
 
 def _median_of_matrices(value: Tensor, parameters: Parameters) -> Tensor:
-    matrices = [i for i, p in enumerate(parameters.tensors) if p.dim() >= 2]
+    matrices = [i for i, axes in enumerate(parameters.axes) if axes >= 2]
     return value[matrices].nanmedian() if matrices else value.new_tensor(float("nan"))

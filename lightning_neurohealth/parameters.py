@@ -14,6 +14,7 @@ from lightning_neurohealth import ranks
 from lightning_neurohealth.layers import clean_name
 from lightning_neurohealth.samples import Samples
 from lightning_neurohealth.sharding import Pieces, piece
+from lightning_neurohealth.slices import slices_of
 
 
 @dataclass(eq=False)
@@ -36,6 +37,7 @@ class Parameters:
         optimizer_of: Index of the optimizer that each optimized one is in.
         samples: Some elements of each.
         last_samples: Those of the last call of ``changes``.
+        slices: By the id of each that FSDP1 has flattened, what of it is on this rank.
         engine: True where an engine (DeepSpeed) updates them, which may keep their gradients to itself.
     """
 
@@ -54,8 +56,9 @@ class Parameters:
         self.names = [clean_name(name) for name in named]
         self.decayed = set(self.names)
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
-        self.pieces = Pieces(self.tensors, self.device)
-        self.samples = Samples(self.tensors, self.device)
+        self.slices = slices_of(self.model)
+        self.pieces = Pieces(self.tensors, self.device, self.slices)
+        self.samples = Samples(self.tensors, self.device, self.slices)
 
     def module(self, name: str | None) -> nn.Module | None:
         """The module of that name as the user wrote it."""
@@ -64,7 +67,13 @@ class Parameters:
     @property
     def sizes(self) -> Tensor:
         """Number of elements of each, float64 ``[parameters]``."""
-        return torch.tensor([max(_numel(p), 1) for p in self.tensors], dtype=torch.float64)
+        sizes = [self.slices[id(p)].of if id(p) in self.slices else _numel(p) for p in self.tensors]
+        return torch.tensor([max(size, 1) for size in sizes], dtype=torch.float64)
+
+    @property
+    def axes(self) -> list[int]:
+        """How many axes each has where it is whole."""
+        return [self.slices[id(p)].axes if id(p) in self.slices else p.dim() for p in self.tensors]
 
     @property
     def neurons(self) -> int:

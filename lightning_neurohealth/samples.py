@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lightning_neurohealth.sharding import Part, is_split, picks, piece, shards
+from lightning_neurohealth.slices import Slice
 
 MOST = 1024
 """Of one parameter: a norm of samples is within 1/√1024 ≈ 3 % of that of all."""
@@ -22,16 +23,16 @@ class Samples:
     Of a tensor that is split over ranks, those of them that are here.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], device: torch.device) -> None:
-        self.tensors, self.device = tensors, device
-        self.split = any(map(is_split, tensors))
+    def __init__(self, tensors: Sequence[Tensor], device: torch.device, slices: Mapping[int, Slice] = {}) -> None:
+        self.tensors, self.device, self._slices = tensors, device, slices
+        self.split = bool(slices) or any(map(is_split, tensors))
         self._owners: tuple[list[int], Tensor] | None = None
         self._owners_here: Tensor | None = None
         self._views: tuple[list[tuple[int, int]], list[Tensor]] | None = None
 
     def now(self) -> Tensor:
         """Of the tensors as they are."""
-        if any(is_lazy(p) or piece(p) is not p for p in self.tensors):
+        if self._slices or any(is_lazy(p) or piece(p) is not p for p in self.tensors):
             return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
         places = [(p.data_ptr(), p.numel()) for p in self.tensors]  # an engine may change either
         if self._views is None or self._views[0] != places:
@@ -57,7 +58,7 @@ class Samples:
     @property
     def owners(self) -> Tensor:
         """Index of the tensor that each sample belongs to, ``[samples]``."""
-        sizes = [_numel(p) for p in self.tensors]
+        sizes = [self._size(p) for p in self.tensors]
         if self._owners is None or self._owners[0] != sizes:
             counts = torch.tensor([len(range(0, size, stride(size))) for size in sizes], dtype=torch.long)
             self._owners = sizes, torch.arange(len(sizes)).repeat_interleave(counts)
@@ -69,12 +70,17 @@ class Samples:
         """Which of all samples this rank has; ``None`` where that is all."""
         if not self.split:
             return None
-        counts = [len(range(0, _numel(p), stride(_numel(p)))) for p in self.tensors]
+        counts = [len(range(0, self._size(p), stride(self._size(p)))) for p in self.tensors]
         places, weights, start = [], [], 0
         for tensor, count in zip(self.tensors, counts, strict=True):
-            own = picks(tensor, stride(_numel(tensor)))[1] if is_split(tensor) else torch.arange(count)
+            here = self._slices.get(id(tensor))
+            pieces = shards(tensor) if here is None else here.ranks
+            if here is not None:
+                own = here.picks(stride(here.of))[1]
+            else:
+                own = picks(tensor, stride(_numel(tensor)))[1] if is_split(tensor) else torch.arange(count)
             places.append(own + start)
-            weights.append(torch.full((len(own),), float(shards(tensor)), dtype=torch.float64))
+            weights.append(torch.full((len(own),), float(pieces), dtype=torch.float64))
             start += count
         return Part(torch.cat(places).to(self.device), start, weight=torch.cat(weights).to(self.device))
 
@@ -83,7 +89,18 @@ class Samples:
         return sums.index_add_(-1, owners, samples)
 
     def _sampled(self, tensors: list[Tensor]) -> Tensor:
-        return self._joined([_evenly(t) for t in tensors if _numel(t)])
+        slices = [self._slices.get(id(p)) for p in self.tensors]
+        return self._joined(
+            [
+                _evenly(t) if here is None else _real(t).reshape(-1)[here.picks(stride(here.of))[0].to(t.device)]
+                for t, here in zip(tensors, slices, strict=True)
+                if _numel(t)
+            ]
+        )
+
+    def _size(self, tensor: Tensor) -> int:
+        here = self._slices.get(id(tensor))
+        return _numel(tensor) if here is None else here.of
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         if not parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neurohealth import ranks
+from lightning_neurohealth.slices import Slice
 
 REPEATING = ("tensor_parallel", "tp")
 """Names of the dimension of a device mesh along which all ranks get the same rows, in Lightning and elsewhere."""
@@ -119,12 +120,14 @@ class Pieces:
         any: True if some tensor is split.
     """
 
-    def __init__(self, tensors: Iterable[Tensor], device: torch.device) -> None:
+    def __init__(self, tensors: Iterable[Tensor], device: torch.device, slices: Mapping[int, Slice] = {}) -> None:
         tensors = list(tensors)
-        self.any = any(map(is_split, tensors))
-        self._split = torch.tensor([is_split(t) for t in tensors], device=device)
+        split = [is_split(t) or id(t) in slices for t in tensors]
+        self.any = any(split)
+        self._split = torch.tensor(split, device=device)
         # each piece may lie on several ranks, which all add it
-        shares = [shards(t) / ranks.world_size() for t in tensors]
+        pieces = [slices[id(t)].ranks if id(t) in slices else shards(t) for t in tensors]
+        shares = [count / ranks.world_size() for count in pieces]
         self._shares = torch.tensor(shares, dtype=torch.float64, device=device)
 
     def norms(self, here: Tensor) -> Tensor:

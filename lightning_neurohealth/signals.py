@@ -93,5 +93,10 @@ STANDING = {
     Signal.PARAMETER,
 }
 """What a network has without seeing data."""
+OF_WEIGHTS = {
+    *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
+    *(Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT, Signal.WEIGHT_UPDATE),
+}
+"""What is of the weights of each neuron."""
 FLOWS = (Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT)
 """What flows through a layer, row by row."""

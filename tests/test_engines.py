@@ -1,13 +1,22 @@
-"""What strategies that this machine cannot run make of a model: DeepSpeed and FSDP1, by what they leave on it."""
+"""What DeepSpeed, which this machine cannot run, leaves on a model; and FSDP1 itself, without a Trainer."""
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from lightning_neurohealth import Monitor
 from lightning_neurohealth.layers import clean_name
+from tests.test_ranks import OF_BATCHES
 from tests.training import MLP
 
 
@@ -107,3 +116,66 @@ def test_gradients_that_an_engine_keeps_raise_no_alarm() -> None:
     assert "gradient_flow" in report["fc1"]
     assert "keeps their gradients to itself" in report.coverage.missed["gradient_norm"]
     assert "no_gradient" not in {finding.condition for finding in report.findings}
+
+
+def train(model: nn.Module, rows: Tensor, share: float = 1.0) -> dict[str, dict[str, Tensor]]:
+    """What is reported of the parameters, of the run and of the first layer after three steps of descent.
+
+    ``share`` is that of the rank's loss in the loss of the step.
+    """
+    monitor = Monitor(model, every_n_steps=1, measures="full")
+    monitor.intake.gradient_scale = share
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for step in rows:
+        optimizer.zero_grad()
+        with monitor:
+            model(step).square().mean().backward()
+        optimizer.step()
+    report = monitor.close()
+    monitor.remove()
+    assert report is not None
+    missed = {name for name, why in report.coverage.missed.items() if why.startswith("FSDP1")}
+    of_run = {name: report.run[name] for name in ("global_gradient_norm", "update_ratio")}
+    layer = {name: value for name, value in report["fc1"].items() if name not in missed}
+    parameters = {f"{name} {m}": v for name, of_one in report.parameters.items() for m, v in of_one.items()}
+    return {"parameters": parameters, "run": of_run, "fc1": layer, "missed": dict.fromkeys(missed, torch.empty(0))}
+
+
+def build() -> nn.Module:
+    torch.manual_seed(0)
+    return MLP(hidden=7).double()  # whose pieces are not even
+
+
+DATA = torch.linspace(-2, 2, 3 * 40 * 4, dtype=torch.float64).sin().view(3, 40, 4)
+
+
+def on_rank(rank: int, port: int, folder: Path, whole: bool) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    net, options = build(), {"use_orig_params": whole, "device_id": torch.device("cpu")}
+    net.fc1 = FullyShardedDataParallel(net.fc1, **options)
+    model = FullyShardedDataParallel(net, **options)
+    torch.save(train(model, DATA[:, rank * 20 : rank * 20 + 20], 0.5), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+@pytest.mark.parametrize("whole", [True, False], ids=["parameters", "flat parameters"])
+def test_fsdp1_reports_what_one_process_would(whole: bool, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.start_processes(on_rank, (port, tmp_path, whole), nprocs=2, start_method="fork")
+    ours, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    torch.testing.assert_close(ours, other, rtol=0, atol=0, equal_nan=True)
+    expected = train(build(), DATA)
+    assert {"weight_norm", "gradient_std"} <= ours["missed"].keys()
+    assert "gradient_flow" in ours["fc1"]
+    for name in ours["fc1"].keys() - OF_BATCHES:
+        torch.testing.assert_close(
+            ours["fc1"][name], expected["fc1"][name], rtol=1e-9, atol=1e-12, equal_nan=True, msg=name
+        )
+    torch.testing.assert_close(ours["run"]["global_gradient_norm"], expected["run"]["global_gradient_norm"])
+    if whole:
+        torch.testing.assert_close(ours["parameters"], expected["parameters"], equal_nan=True)
+        torch.testing.assert_close(ours["run"], expected["run"])

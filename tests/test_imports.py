@@ -22,6 +22,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "hosts",
         "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns "
         "progress compiled terminal",
+        "slices",
         "activations window sharding",
         "layers nn samples",
         "roster repeats",

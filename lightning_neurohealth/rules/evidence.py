@@ -33,9 +33,9 @@ def trained_matrices(layers: Mapping[str, Layer], parameters: Parameters) -> lis
 
     Embeddings are left out where they can be: a step reaches the rows of a few words only.
     """
-    facts = zip(parameters.names, parameters.tensors, parameters.trainable(), strict=True)
+    facts = zip(parameters.names, parameters.axes, parameters.trainable(), strict=True)
     optimized = parameters.optimized
-    names = [n for n, p, wanted in facts if wanted and p.dim() > 1 and (optimized is None or n in optimized)]
+    names = [n for n, axes, wanted in facts if wanted and axes > 1 and (optimized is None or n in optimized)]
     weights = {layer.weight for layer in layers.values()}
     return [name for name in names if name in weights] or names
 
