@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_neurohealth.findings import Finding, Severity
+from lightning_neurohealth.reporting.groups import FindingGroup, grouped
 
 if TYPE_CHECKING:
     from lightning_neurohealth.report import LayerReport, Report
@@ -78,10 +79,11 @@ class HealthTable:
         healthy = [name for name, layer in report.layers.items() if not layer.severity]
         if healthy:
             yield Text(encodable(folded(f"{len(healthy)} healthy", healthy, options.max_width), encoding), "green")
-        for i, finding in enumerate(report.findings[:BRIEF]):
-            yield finding_text(finding, encoding, full=i < FULL)
-        if len(report.findings) > BRIEF:
-            yield Text(encodable(rest(report), encoding), STYLES[report.severity])
+        groups = grouped(report.findings)
+        for i, group in enumerate(groups[:BRIEF]):
+            yield group_text(group, options.max_width, encoding, full=i < FULL)
+        if len(groups) > BRIEF:
+            yield Text(encodable(rest(groups), encoding), STYLES[report.severity])
         if report.breakdown:
             yield Text(encodable(f"first to go: {printable(str(report.breakdown))}", encoding), "bold red")
         if report.recovered:
@@ -115,13 +117,25 @@ def reasons(finding: Finding) -> list[tuple[str, str]]:
     return [(word, text) for word, text in (("why", finding.cause), ("do", finding.remedy)) if text]
 
 
-def finding_text(finding: Finding, encoding: str = "utf-8", full: bool = True) -> RenderableType:
-    """A finding: what it is, and in full also why it is so and what to do."""
-    title = (f"{finding.severity.name} {finding.condition}", STYLES[finding.severity])
-    what = Text.assemble(title, " ", encodable(place_of(finding), encoding))
+def told(group: FindingGroup, room: int, full: bool = True) -> tuple[str, list[tuple[str, str]]]:
+    """Where and what, behind the name of the condition, in ``room`` characters where it is a list of layers; and more
+    lines: which is the worst of several, and in full why it is so and what to do."""
+    worst = group.worst
+    rows = reasons(worst) if full else []
+    if not group.together:
+        return place_of(worst), rows
+    where = folded(f"in {group.count}", [finding.where for finding in group.findings], room)
+    return where, [("worst", place_of(worst).removeprefix("in ")), *rows]
+
+
+def group_text(group: FindingGroup, width: int, encoding: str = "utf-8", full: bool = True) -> RenderableType:
+    """One or several findings: what and where, and in full also why it is so and what to do."""
+    title = f"{group.worst.severity.name} {group.worst.condition}"
+    where, rows = told(group, width - len(title) - 1, full)
+    what = Text.assemble((title, STYLES[group.worst.severity]), " ", encodable(where, encoding))
     grid = Table.grid(padding=(0, 1, 0, 0))
-    for word, reason in reasons(finding) if full else ():
-        grid.add_row(Text(f"  {word}", "bold"), Text(encodable(reason, encoding)))
+    for word, text in rows:
+        grid.add_row(Text(f"  {word}", "bold"), Text(encodable(text, encoding)))
     return Group(what, grid) if grid.row_count else what
 
 
@@ -166,9 +180,9 @@ def folded(title: str, names: list[str], width: int) -> str:
     return shown
 
 
-def rest(report: Report) -> str:
+def rest(groups: list[FindingGroup]) -> str:
     """How many findings are left out, and which."""
-    conditions = Counter(finding.condition for finding in report.findings[BRIEF:])
+    conditions = Counter(finding.condition for group in groups[BRIEF:] for finding in group.findings)
     return f"… and {conditions.total()} more: " + ", ".join(f"{n} {name}" for name, n in conditions.most_common())
 
 

@@ -7,20 +7,22 @@ import re
 from collections.abc import Iterable
 
 from lightning_neurohealth.report import Report
+from lightning_neurohealth.reporting.groups import grouped
 from lightning_neurohealth.reporting.table import (
     BRIEF,
     FULL,
     WORDS,
     columns,
     not_watched,
-    place_of,
-    reasons,
     recovered,
     rest,
     scope,
     shown_layers,
+    told,
     verdict,
 )
+
+NAMES = 200  # characters of the names of layers that share a finding
 
 
 def markdown(report: Report) -> str:
@@ -34,11 +36,13 @@ def markdown(report: Report) -> str:
         lines.append("")
     if len(layers) < len(report.layers):
         lines += [f"… and {len(report.layers) - len(layers)} more layers", ""]
-    for i, finding in enumerate(report.findings[:BRIEF]):
-        lines.append(f"- **{finding.severity.name} {_escaped(finding.condition)}** {_escaped(place_of(finding))}")
-        lines += [f"    - *{word}* {_escaped(text)}" for word, text in reasons(finding) if i < FULL]
-    if len(report.findings) > BRIEF:
-        lines += ["", _escaped(rest(report))]
+    groups = grouped(report.findings)
+    for i, group in enumerate(groups[:BRIEF]):
+        where, rows = told(group, NAMES, full=i < FULL)
+        lines.append(f"- **{group.worst.severity.name} {_escaped(group.worst.condition)}** {_escaped(where)}")
+        lines += [f"    - *{word}* {_escaped(text)}" for word, text in rows]
+    if len(groups) > BRIEF:
+        lines += ["", _escaped(rest(groups))]
     if report.recovered:
         lines += ["", _escaped(recovered(report))]
     if report.coverage.unwatched:

@@ -5,30 +5,24 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterable
 from functools import cache
-from html import escape
 from importlib.resources import files
 from importlib.util import find_spec
 from string import Template
 
-from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.history import History
-from lightning_neurohealth.reporting.table import printable, reasons
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pace import Pace
 from lightning_neurohealth.sinks.page_data import page_data, shown_windows
+from lightning_neurohealth.sinks.page_findings import SIGNS, findings, gone, joined, text
 from lightning_neurohealth.sinks.planes import Planes
 
 NAME = "report.html"
 REST = 600.0  # seconds
-FULL = 12  # findings that need no click
-REASONED = 4  # of them those with cause and remedy: a long list is read for its places first
 MISSED = 200
 MISSING = "NeuronHealth: report.html needs plotly and is not written: pip install 'lightning-neurohealth[page]'"
-SIGNS = {Severity.HEALTHY: "✓", Severity.WARNING: "●", Severity.SERIOUS: "▲", Severity.CRITICAL: "✖"}
 
 
 class Page(Sink):
@@ -80,14 +74,14 @@ def html_page(report: Report, run: str = "") -> str:
     return Template(_web("page.html")).substitute(
         style=_web("page.css"),
         script=_web("page.js"),
-        run=f"of {_text(run)}" if run else "",
+        run=f"of {text(run)}" if run else "",
         library=_library(),
         planes=_packed(planes.to_bytes()),
         data=_packed(data.encode("utf-8", "backslashreplace")),
         severity=report.severity.name.lower(),
         verdict=_verdict(report),
-        findings=_findings(report, list(history.layers)),
-        gone=_gone(History.of(report)),
+        findings=findings(report, list(history.layers)),
+        gone=gone(History.of(report)),
         coverage=_coverage(report),
     )
 
@@ -104,77 +98,17 @@ def _verdict(report: Report) -> str:
     )
 
 
-def _findings(report: Report, layers: list[str]) -> str:
-    if not report.findings:
-        return "<p>Nothing was found in the last window.</p>"
-    targets = {
-        name: f'<button type="button" class="go" data-layer="{place}">{_text(name)}</button>'
-        for place, name in enumerate(layers)
-    }
-    if "train_loss" in report.run:
-        targets["run"] = '<a href="#training">run</a>'
-    items = [_finding(finding, targets, i < REASONED) for i, finding in enumerate(report.findings)]
-    more = f"<details><summary>{len(items) - FULL} more</summary><ol>{_joined(items[FULL:])}</ol></details>"
-    return f"<ol>{_joined(items[:FULL])}</ol>" + (more if len(items) > FULL else "")
-
-
-def _finding(finding: Finding, targets: dict[str, str], reasoned: bool) -> str:
-    where = targets.get(finding.where) or _text(finding.where)
-    epoch, step = finding.since
-    what, why = _terms([("what", finding.message)]), _terms(reasons(finding))
-    if why and not reasoned:
-        why = f"<details><summary>why, and what to do</summary>{why}</details>"
-    return (
-        f'<li class="finding {finding.severity.name.lower()}"><h3>{_sign(finding.severity)} '
-        f"{_text(finding.condition.replace('_', ' '))} in {where}</h3>"
-        f'<p class="dim">since epoch {epoch}, step {step}</p>{what}{why}</li>'
-    )
-
-
-def _terms(rows: Iterable[tuple[str, str]]) -> str:
-    items = _joined(f"<dt>{word.capitalize()}</dt><dd>{_text(text)}</dd>" for word, text in rows)
-    return f"<dl>{items}</dl>" if items else ""
-
-
-def _gone(history: History) -> str:
-    """What was found in an earlier window and is not in the last."""
-    seen: dict[tuple[str, str], tuple[Severity, int, int]] = {}
-    for report in history.reports:
-        for finding in report.findings:
-            worst, first, _ = seen.get((finding.condition, finding.where), (finding.severity, report.step, 0))
-            seen[finding.condition, finding.where] = max(worst, finding.severity), first, report.step
-    for finding in history.last.findings:
-        seen.pop((finding.condition, finding.where), None)
-    items = _joined(
-        f"<li>{_sign(worst)} {_text(condition.replace('_', ' '))} in {_text(where)}, steps {first} to {last}</li>"
-        for (condition, where), (worst, first, last) in list(seen.items())[:MISSED]
-    )
-    return f"<details><summary>{len(seen)} found earlier and gone</summary><ul>{items}</ul></details>" if seen else ""
-
-
 def _coverage(report: Report) -> str:
     seen = report.coverage
     lines = [f"<p>{len(seen.watched)} layers are watched; they hold {seen.parameters:.0%} of the parameters.</p>"]
     for title, reasons_ in (("not seen", seen.missed), ("rules that could not judge", report.not_judged)):
-        rows = _joined(
-            f"<dt>{_text(name or 'the model itself')}</dt><dd>{_text(why)}</dd>"
+        rows = joined(
+            f"<dt>{text(name or 'the model itself')}</dt><dd>{text(why)}</dd>"
             for name, why in list(reasons_.items())[:MISSED]
         )
         if rows:
             lines.append(f"<details><summary>{len(reasons_)} {title}</summary><dl>{rows}</dl></details>")
     return "".join(lines)
-
-
-def _sign(severity: Severity) -> str:
-    return f'<span class="sign" aria-hidden="true">{SIGNS[severity]}</span> {severity.name}'
-
-
-def _text(text: str) -> str:
-    return escape(printable(text))
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return "".join(parts)
 
 
 def _web(name: str) -> str:

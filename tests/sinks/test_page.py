@@ -100,7 +100,7 @@ def test_says_the_verdict_first():
 
 def test_of_a_long_list_the_first_findings_have_their_reasons_in_sight():
     names = [f"b{i}" for i in range(7)]
-    page = html_page(make_report(names, [make_finding(name) for name in names]))
+    page = html_page(make_report(names, [make_finding(name, cause="x" * i) for i, name in enumerate(names)]))
     folded = [part.partition("</details>")[0] for part in page.split("<summary>why, and what to do</summary>")[1:]]
     assert len(folded) == 3
     assert all("lower the learning rate" in part for part in folded)
@@ -193,9 +193,23 @@ def test_of_wide_layers_the_silent_neurons_are_shown(monkeypatch):
 
 def test_many_findings_are_folded():
     names = [f"b{i}" for i in range(40)]
-    page = Elements(html_page(make_report(names, [make_finding(name) for name in names])))
+    found = [make_finding(name, cause="x" * i) for i, name in enumerate(names)]
+    page = Elements(html_page(make_report(names, found)))
     assert "28 more" in page.text
     assert sum(attributes.get("class") == "go" for _, attributes in page.tags) == 40
+
+
+def test_what_is_the_same_of_many_layers_is_one_entry_that_opens_to_them():
+    names = [f"b{i}" for i in range(40)]
+    found = [make_finding(name, severity=3 if name == "b39" else 2) for name in names]
+    html = html_page(make_report(names, found))
+    text = Elements(html).text
+    assert "CRITICAL dead neurons in 40 layers (1 CRITICAL, 39 SERIOUS)" in text
+    assert "Worstb39, since epoch 0, step 40: 8 of 32" in text
+    assert "40 findings" in text
+    assert html.count('<li class="finding') == html.count("lower the learning rate") == 1
+    listed = html.partition("<summary>all 40</summary>")[2].partition("</details>")[0]
+    assert [listed.count(f">{name}</button>") for name in names] == [1] * 40
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from rich.cells import cell_len
 
 from lightning_neurohealth.reporting.table import encodable, shorten
+from lightning_neurohealth.sinks.markdown import markdown
 from tests.sinks.conftest import make_finding, make_report
 
 HEADS = ["layer", "activation", "neurons", "on rate", "zero", "saturated", "spread", "gradient", "health"]
@@ -81,15 +82,29 @@ def test_wording_of_a_finding():
     assert "1 finding, worst SERIOUS (score 0.78)" in text
 
 
+def different(names):
+    """A finding on each, each with a cause of its own."""
+    return [make_finding(name, cause=f"because of {'x' * i}") for i, name in enumerate(names)]
+
+
 def test_of_many_findings_the_worst_are_told_and_the_others_counted():
     names = [f"block{i}" for i in range(30)]
-    text = printed(
-        make_report(names, [make_finding(name) for name in names[:29]] + [make_finding("block29", severity=3)])
-    )
+    text = printed(make_report(names, [*different(names[:29]), make_finding("block29", severity=3)]))
     assert "CRITICAL dead_neurons in block29" in text
     assert text.count("SERIOUS dead_neurons in block") == 19
     assert text.count("  do  ") == 12
     assert "… and 10 more: 10 dead_neurons\n" in text
+
+
+@pytest.mark.parametrize("show", [printed, markdown], ids=["table", "markdown"])
+def test_what_is_the_same_of_many_layers_is_told_once(show):
+    names = [f"block{i}" for i in range(30)]
+    same = [make_finding(name, message=f"{i} of 32 neurons are off") for i, name in enumerate(names[:-1])]
+    worst = make_finding("block29", severity=3, since=(3, 92), message="32 of 32 neurons are off")
+    text = " ".join(show(make_report(names, [*same, worst])).replace("*", "").replace("\\", "").split())
+    assert "CRITICAL dead_neurons in 30 layers (1 CRITICAL, 29 SERIOUS): block29, block0, block1," in text
+    assert "worst block29, since epoch 3, step 92: 32 of 32 neurons are off" in text
+    assert text.count("lower the learning rate") == 1
 
 
 def test_a_run_finding_and_a_recovered_one():
@@ -139,8 +154,8 @@ def test_of_very_many_sick_layers_the_first_are_shown():
     text = printed(make_report(names, [make_finding(name) for name in names]), 40)
     assert [line.split()[0] for line in text.splitlines() if line.endswith("dead neurons")] == names[:20]
     assert "… and 980 more sick layers\n" in text
-    assert "… and 980 more: 980 dead_neurons" in text
-    assert len(text.splitlines()) < 400
+    assert "SERIOUS dead_neurons in 1000 layers" in text
+    assert len(text.splitlines()) < 60
 
 
 def test_markup_in_names_is_text(monkeypatch):
