@@ -11,7 +11,7 @@ from lightning_neurohealth.findings import Finding
 
 FEWEST = 3
 """On so many layers a finding is told once, with the layers; two are read as quickly one after the other."""
-NUMBER = re.compile(r"\S*\d\S*")
+NUMBER = re.compile(r"(?<![\w.])[-+±]?\d[\d.,]*(?:e[-+]?\d+)?(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,15 @@ class FindingGroup:
 
 def grouped(findings: Iterable[Finding]) -> list[FindingGroup]:
     """The findings in their order, each group where its first one stands."""
-    keyed = [(_key(finding), finding) for finding in findings]
+    findings = list(findings)
+    keys = [(_said(finding), _said_of_itself(finding)) for finding in findings]
+    often = Counter(key for both in keys for key in set(both))
+    chosen = [max(both, key=lambda key: often[key]) for both in keys]
     alike: dict[tuple[str, ...], list[Finding]] = {}
-    for key, finding in keyed:
+    for key, finding in zip(chosen, findings, strict=True):
         alike.setdefault(key, []).append(finding)
     found = []
-    for key, finding in keyed:
+    for key, finding in zip(chosen, findings, strict=True):
         same = alike[key]
         if len(same) < FEWEST or not finding.layer:
             found.append(FindingGroup((finding,)))
@@ -54,12 +57,13 @@ def grouped(findings: Iterable[Finding]) -> list[FindingGroup]:
     return found
 
 
-def _key(finding: Finding) -> tuple[str, ...]:
-    """What it says, whatever the layer and the numbers are."""
-    own = sorted({name for name in (finding.layer, finding.activation) if name}, key=len, reverse=True)
-    texts = []
-    for text in (finding.cause, finding.remedy):
-        for name in own:
-            text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w])", "·", text)
-        texts.append(NUMBER.sub("#", text))
-    return (finding.condition, *texts)
+def _said(finding: Finding) -> tuple[str, ...]:
+    """What it says, whatever the numbers are."""
+    return (finding.condition, *(NUMBER.sub("#", text) for text in (finding.cause, finding.remedy)))
+
+
+def _said_of_itself(finding: Finding) -> tuple[str, ...]:
+    """The same, whatever its layer is called."""
+    names = sorted({name for name in (finding.layer, finding.activation) if name}, key=len, reverse=True)
+    own = re.compile("|".join(rf"(?<![\w.]){re.escape(name)}(?!\w)" for name in names) or "(?!)")
+    return tuple(own.sub("·", text) for text in _said(finding))

@@ -40,6 +40,7 @@ ROWS = 12
 SICK = 20
 FULL = 12  # findings with cause and remedy; where there are more, they repeat each other
 BRIEF = 20  # findings at all; of the rest their number
+NAME = 24  # characters of a layer's name in a list of those that share a finding
 MISSED = 3
 NARROW = 50
 GAP = 2
@@ -124,7 +125,8 @@ def told(group: FindingGroup, room: int, full: bool = True) -> tuple[str, list[t
     rows = reasons(worst) if full else []
     if not group.together:
         return place_of(worst), rows
-    where = folded(f"in {group.count}", [finding.where for finding in group.findings], room)
+    names = [shorten(printable(finding.where), NAME) for finding in group.findings]
+    where = folded(f"in {group.count}", names, room)
     return where, [("worst", place_of(worst).removeprefix("in ")), *rows]
 
 

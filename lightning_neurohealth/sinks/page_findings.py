@@ -50,13 +50,16 @@ def _item(group: FindingGroup, targets: Mapping[str, str], reasoned: bool) -> st
 
 def _several(group: FindingGroup, targets: Mapping[str, str]) -> str:
     each = joined(
-        f'<li><span class="{f.severity.name.lower()}">{sign(f.severity)}</span> {_target(f, targets)}, {_since(f)}: '
-        f"{text(f.message)}</li>"
+        f'<li><span class="{f.severity.name.lower()}">{sign(f.severity)}</span> {_told(f, targets)}</li>'
         for f in group.findings
     )
-    worst = f"{_target(group.worst, targets)}, {_since(group.worst)}: {text(group.worst.message)}"
-    every = f"<details><summary>all {len(group.findings)}</summary><ul>{each}</ul></details>"
-    return _terms([("worst", worst)]) + every
+    every = f"<details><summary>all {len(group.findings)} layers</summary><ul>{each}</ul></details>"
+    return _terms([("worst", _told(group.worst, targets))]) + every
+
+
+def _told(finding: Finding, targets: Mapping[str, str]) -> str:
+    since = f'<span class="dim">{_since(finding)}</span>'
+    return f"{_target(finding, targets)} {since}<br>{text(finding.message)}"
 
 
 def _target(finding: Finding, targets: Mapping[str, str]) -> str:

@@ -25,6 +25,12 @@ def test_numbers_and_the_layers_own_name_make_no_difference() -> None:
     assert sizes([make_finding(n, activation=f"{n}.act", remedy=f"replace {n}.act") for n in NAMES]) == [4]
 
 
+def test_a_list_of_layers_may_hold_the_own_one() -> None:
+    """What stands before the first dead layers gets no gradient; they are among what it says of each."""
+    cause = f"no neuron of {', '.join(NAMES[:2])} has any slope"
+    assert sizes([of(name, cause) for name in NAMES]) == [4]
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -86,6 +86,9 @@ def data_of(page):
     return data
 
 
+LONG = f"net.{'a_rather_long_name_' * 9}[0]/w.fc"
+
+
 # What is in it
 
 
@@ -205,10 +208,10 @@ def test_what_is_the_same_of_many_layers_is_one_entry_that_opens_to_them():
     html = html_page(make_report(names, found))
     text = Elements(html).text
     assert "CRITICAL dead neurons in 40 layers (1 CRITICAL, 39 SERIOUS)" in text
-    assert "Worstb39, since epoch 0, step 40: 8 of 32" in text
+    assert "Worstb39 since epoch 0, step 408 of 32" in text
     assert "40 findings" in text
     assert html.count('<li class="finding') == html.count("lower the learning rate") == 1
-    listed = html.partition("<summary>all 40</summary>")[2].partition("</details>")[0]
+    listed = html.partition("<summary>all 40 layers</summary>")[2].partition("</details>")[0]
     assert [listed.count(f">{name}</button>") for name in names] == [1] * 40
 
 
@@ -355,6 +358,23 @@ def test_browser_names_each_row_of_many(opened, tmp_path):
     assert text(opened, "silence") == "1 never fired in the last window; no neuron fell silent or fired again."
     lines = "return [...document.querySelectorAll('#heatmap .ytick text')].map((t) => t.getBoundingClientRect().left)"
     assert min(opened.execute_script(lines)) >= 0
+    sides = "return ['heatmap', 'neurons'].map((id) => document.getElementById(id).layout.xaxis.side)"
+    assert opened.execute_script(sides) == ["top", "bottom"]  # what is too tall is read from its top
+    opened.back()
+
+
+def test_browser_says_where_zero_lies_on_a_logarithmic_axis(opened, tmp_path):
+    names = ["fc1", "fc2", LONG]
+    numbers = {"activation_scale": torch.tensor(0.0), "gradient_rms": torch.tensor(0.5)}
+    make_report(names, measures=numbers).save(tmp_path / "zero.html")
+    opened.get((tmp_path / "zero.html").as_uri())
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    notes = "return ['scale', 'gradient'].map((id) => (document.getElementById(id).layout.annotations || []).length)"
+    assert opened.execute_script(notes) == [1, 0]
+    change(opened, "which", "2")
+    options = "return [...document.getElementById('which').options].map((o) => o.text.length)"
+    assert max(opened.execute_script(options)) <= 36
+    assert text(opened, "facts").startswith(f"{LONG}: 4 neurons")
     opened.back()
 
 

@@ -66,7 +66,7 @@
   }
   function logAxis(name, values) {
     const spans = Math.max(...values) > 30 * Math.min(...values);
-    return { type: "log", title: { text: name, standoff: 8 }, fixedrange: true, exponentformat: "power", dtick: spans ? 1 : "D2" };
+    return { type: "log", title: { text: name, standoff: 8 }, fixedrange: true, exponentformat: "power", ...(spans ? { dtick: 1 } : { dtick: "D2", tickformat: "~g" }) };
   }
   // labels of rows are measured here: plotly draws all of them several times to find out
   const pen = document.createElement("canvas").getContext("2d");
@@ -86,6 +86,11 @@
       tickvals: ticks, ticktext: ticks.map((i) => String(data.windows[windows[i]][1])), title: { text: "step", standoff: 4 },
       showgrid: false, range: [-0.5, windows.length - 0.5], fixedrange: true, zeroline: false,
     };
+  }
+  /** The steps stand above what is too tall to be seen whole, and below everything else. */
+  function frame(rows, left, top) {
+    const above = 80 + rowHeight(rows) * rows > 0.7 * window.innerHeight;
+    return { side: above ? "top" : "bottom", margin: { l: left, r: 10, t: top + (above ? 32 : 0), b: above ? 8 : 40 } };
   }
   function rowAxis(names) {
     return {
@@ -157,9 +162,9 @@
     $("heatmap").setAttribute("aria-label", `${name} of ${rows.length} layers in ${windows.length} windows`);
     $("heatmap").hidden = !rows.length;
     if (!rows.length) return;
+    const { side, margin } = frame(rows.length, beside(names), 8);
     draw("heatmap", traces, layout(80 + rowHeight(rows.length) * Math.max(rows.length, 3), {
-      xaxis: stepAxis(windows), yaxis: rowAxis(names), plot_bgcolor: colour("missing"),
-      margin: { l: beside(names), r: 10, t: 8, b: 40 },
+      xaxis: { ...stepAxis(windows), side }, yaxis: rowAxis(names), plot_bgcolor: colour("missing"), margin,
     }));
   }
 
@@ -181,7 +186,8 @@
     fill($("of-neurons"), known.map((name) => [name, name]));
     if (known.includes(before)) $("of-neurons").value = before;
     $("facts").replaceChildren();
-    put($("facts"), "p", `${layer.neurons} neurons, ${layer.function === "identity" ? "no activation function" : layer.function}`);
+    const whole = layer.short[0] === layer.name ? "" : `${layer.name}: `;
+    put($("facts"), "p", `${whole}${layer.neurons} neurons, ${layer.function === "identity" ? "no activation function" : layer.function}`);
     for (const [severity, condition, message] of layer.findings) {
       put($("facts"), "p", `${SIGNS[severity]}${SEVERITIES[severity]} ${condition.replaceAll("_", " ")}: ${message}`);
     }
@@ -248,9 +254,10 @@
     $("silence").textContent = which + told;
     $("neurons").setAttribute("aria-label", `${name} of the neurons of ${data.layers[place].name}. ${$("silence").textContent}`);
     const names = neurons.map(String);
+    const { side, margin } = frame(neurons.length, 24 + beside(names), traces.length > 1 ? 34 : 8);
     draw("neurons", traces, layout(90 + rowHeight(neurons.length) * Math.max(neurons.length, 4), {
-      xaxis: stepAxis(windows), yaxis: { ...rowAxis(names), title: { text: "neuron", standoff: 8 } },
-      plot_bgcolor: colour("missing"), showlegend: traces.length > 1, margin: { l: 24 + beside(names), r: 10, t: traces.length > 1 ? 34 : 8, b: 40 },
+      xaxis: { ...stepAxis(windows), side }, yaxis: { ...rowAxis(names), title: { text: "neuron", standoff: 8 } },
+      plot_bgcolor: colour("missing"), showlegend: traces.length > 1, margin,
     }));
   }
 
@@ -282,9 +289,14 @@
       tickangle: named && layers.length > 6 ? -45 : 0, title: { text: named ? "" : "layer, in the order of execution", standoff: 4 },
     };
     $(id).setAttribute("aria-label", `${name} of ${layers.length} layers in the order of execution`);
+    const zeros = [means[0], means.at(-1)].flat().includes(0);
+    const at = { xref: "paper", yref: "y" };
+    const nothing = {
+      shapes: [{ ...at, type: "line", x0: 0, x1: 1, y0: floor, y1: floor, line: { color: colour("dim"), width: 1, dash: "dash" } }],
+      annotations: [{ ...at, x: 0, y: Math.log10(floor), xanchor: "left", yanchor: "bottom", text: "0", showarrow: false }],
+    };
     draw(id, traces, layout(320, {
-      xaxis: axis,
-      yaxis: logAxis(name, [...drawn, floor]), showlegend: true,
+      xaxis: axis, yaxis: logAxis(name, [...drawn, floor]), showlegend: true, ...(zeros ? nothing : {}),
     }));
   }
   function drawLoss() {
@@ -347,7 +359,7 @@
       return;
     }
     fill($("measure"), Object.keys(data.measures).map((name) => [name, name]));
-    fill($("which"), data.layers.map((layer, place) => [place, SIGNS[layer.severity] + layer.name]));
+    fill($("which"), data.layers.map((layer, place) => [place, SIGNS[layer.severity] + layer.short[0]]));
     const worst = data.layers.reduce((best, layer, place) => (layer.severity > data.layers[best].severity ? place : best), 0);
     $("which").value = String(worst);
     drawAll();
