@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.layers import Layer, axis_in
 from lightning_neurohealth.signals import Signal
 
 LABELS = ("labels", "label", "targets", "target", "y")
@@ -50,7 +50,7 @@ class Answers:
         """An activation, of which samples are the first axis, or the second where only that has as many."""
         if a.dim() < 2 or not a.is_floating_point():
             return
-        neurons = layer.axis % a.dim()
+        neurons = axis_in(layer, a)
         turned = a.dim() > 2 and self._samples not in (None, a.shape[0]) and a.shape[1] == self._samples
         batch = 1 if turned else 0
         if batch == neurons:

@@ -52,6 +52,7 @@ class Layer:
             call within one forward.
         neurons: How many output features or channels it has.
         axis: Where they lie in the activation; -1 for the last axis, else counted from the front.
+        axes: How many axes the activation had then; 0 where that is not known.
         function: What is known of the activation function.
         activation: Module path or function name of the activation, ``None`` for a linear layer.
         owner: Path of the module that owns the weight.
@@ -93,7 +94,15 @@ class Layer:
     sources: frozenset[str] = frozenset()
     superseded: bool = False
     channels: int = 0
+    axes: int = 0
     part: Part | None = None
+
+
+def axis_in(layer: Layer, x: Tensor) -> int:
+    """Where the neurons of ``layer`` lie in ``x``, which may have an axis of samples more or less than it had."""
+    if layer.axis < 0 or not layer.axes:
+        return layer.axis % x.dim()
+    return (layer.axis + x.dim() - layer.axes) % x.dim()
 
 
 def merged_order(sequences: Iterable[Sequence[str]]) -> list[str]:

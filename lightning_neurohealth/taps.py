@@ -17,7 +17,7 @@ from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.folding import fold, some_samples
 from lightning_neurohealth.hooks import Functions, Hook, recomputing
-from lightning_neurohealth.layers import Layer, Subject, is_owner
+from lightning_neurohealth.layers import Layer, Subject, axis_in, is_owner
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
@@ -307,12 +307,12 @@ class Taps:
         # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
         a, gradient = laid_out(a, layer), laid_out(gradient, layer)
         if self.phase is not None:
-            a, gradient = (some_samples(t, layer.axis, self.phase) for t in (a, gradient))
+            a, gradient = (some_samples(t, axis_in(layer, t), self.phase) for t in (a, gradient))
         effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
-        inner = layer.axis % effect.dim() + 1
-        if inner < effect.dim():
-            effect = effect.flatten(inner).sum(-1)
-        self._take(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect.unsqueeze(-1) if layer.axis == -2 else effect)
+        inner = range(axis_in(layer, effect) + 1, effect.dim())
+        if inner:
+            effect = effect.sum(tuple(inner), keepdim=True)
+        self._take(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect)
 
     def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
         if not recomputing():
@@ -330,9 +330,9 @@ class Taps:
             return
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             return
-        neurons = x.shape[layer.axis % x.dim()]
+        neurons = x.shape[axis_in(layer, x)]
         if neurons != (layer.neurons if layer.part is None else layer.part.width):
             self.finder.unknown[layer.name] = f"changes its width, from {layer.neurons} to {neurons}"
             return
         with torch.no_grad():
-            self.receiver.take(layer, signal, fold(x.detach(), layer.axis))
+            self.receiver.take(layer, signal, fold(x.detach(), axis_in(layer, x)))

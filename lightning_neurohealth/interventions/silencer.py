@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_neurohealth.interventions.looking import armed
 from lightning_neurohealth.interventions.stages import CopiesDisagreeError, Stage, Stages
 from lightning_neurohealth.interventions.task import Task, rows_of
-from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.layers import Layer, axis_in
 from lightning_neurohealth.taps import Taps
 
 Group = tuple[int, ...]
@@ -40,11 +40,11 @@ class Silencer(Taps):
         if layer.name != self.layer:
             return
         copies = len(self.groups)
-        if copies > 1 and (a.shape[0] % copies or layer.axis % a.dim() == 0):
+        if copies > 1 and (a.shape[0] % copies or axis_in(layer, a) == 0):
             raise CopiesDisagreeError(f"{layer.name} gives {tuple(a.shape)} for {copies} copies of a batch")
         self.silenced += 1
         for part, group in zip(a.chunk(copies), self.groups, strict=True):
-            part.index_fill_(layer.axis, torch.tensor(group, device=a.device), 0)
+            part.index_fill_(axis_in(layer, part), torch.tensor(group, device=a.device), 0)
 
 
 class Ablator:

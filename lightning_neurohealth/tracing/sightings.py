@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_neurohealth.activations import IDENTITY, Activation
-from lightning_neurohealth.layers import ROOT, Layer, merged_order
+from lightning_neurohealth.layers import ROOT, Layer, axis_in, merged_order
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.tracing.heads import Heads, heads_layer
@@ -130,7 +130,7 @@ class Sightings:
         """``a`` is the activation of ``layer``."""
         lower, own = layer.function.lower, frozenset({layer.name})
         nonnegative = lower is not None and lower >= 0
-        axis = layer.axis % a.dim()
+        axis = axis_in(layer, a)
         self.origins.note(a, Origin(axis, None, layer.order, layer, own, own, nonnegative=nonnegative))
 
     def drop(self, layer: Layer) -> None:
@@ -164,7 +164,7 @@ class Sightings:
         if part is not None and part.width != neurons:
             part = None
         neurons = neurons if part is None else part.of
-        return Layer(name, neurons, stored_axis(axis, x.dim()), x.device, function, activation, part=part)
+        return Layer(name, neurons, stored_axis(axis, x.dim()), x.device, function, activation, part=part, axes=x.dim())
 
     def _register(self, layer: Layer, owner: str | None) -> Layer | None:
         if not self._patterns.wanted(layer.name):
@@ -176,7 +176,7 @@ class Sightings:
             if known.neurons != layer.neurons:
                 self.unknown[layer.name] = f"changes its width from {known.neurons} to {layer.neurons}"
                 return None
-            known.axis = layer.axis
+            known.axis, known.axes = layer.axis, layer.axes
             return known
         layer.order = layer.order or self._order
         layer.owner = owner

@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_neurohealth import Monitor
 from tests.layers.seen import outputs, rows_of
 from tests.training import layers_of
 
@@ -132,3 +134,37 @@ def test_u_net() -> None:
     ]
     assert layers["up"].weight_axis == 1
     assert layers["merge"].sources == {"up", "down1"}
+
+
+class Unequal(nn.Module):
+    """Reads one image, or a batch of them."""
+
+    def __init__(self, functional: bool) -> None:
+        super().__init__()
+        self.linear, self.conv = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 1)
+        self.act = F.relu if functional else nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(self.linear(x)))
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("batched_first", [False, True])
+def test_channels_of_one_image_and_of_a_batch(batched_first: bool, functional: bool) -> None:
+    """Four images of four channels: a batch that is taken for the channels does not show in a shape."""
+    torch.manual_seed(0)
+    net, images = Unequal(functional).double(), torch.randn(4, 2, 6, 6, dtype=torch.float64)
+    batches = [images[0], images] if not batched_first else [images, images[0]]
+    monitor = Monitor(net, every_n_steps=1, measures="full")
+    for x in [*batches, *batches]:
+        with monitor:
+            net(x).square().mean().backward()
+    report = monitor.close()
+    monitor.remove()
+    assert report is not None
+    rows = torch.cat([images, images[:1]])
+    for name, out in (("linear", net.linear(rows)), ("conv", net.act(net.conv(net.linear(rows))))):
+        torch.testing.assert_close(report[name]["activation_mean"], out.detach().mean((0, 2, 3)))
+        assert float(report[name]["activation_rows"]) == 2 * out[:, 0].numel()
+        assert report[name]["taylor"].shape == (4,)
+    assert report.coverage.unwatched == {}
