@@ -27,7 +27,7 @@ from lightning_neurohealth.sharding import piece
 from lightning_neurohealth.tracing.calls import Calls
 from lightning_neurohealth.tracing.composed import Composed
 from lightning_neurohealth.tracing.gates import find_gates, is_bounded
-from lightning_neurohealth.tracing.heads import HIDDEN, Heads, heads_name, is_attended
+from lightning_neurohealth.tracing.heads import HIDDEN, Heads, heads_axis, heads_in, heads_name
 from lightning_neurohealth.tracing.origins import (
     CONVOLUTIONS,
     MIXTURES,
@@ -257,7 +257,7 @@ class LayerFinder:
                 find_gates(self._origins, [t for t in tensors if is_bounded(self._origins, t)])
             sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
             self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
-            self._attend(caller, name, tensors, out)
+            self._attend(caller, name, args, tensors, out)
             return None
         root = self._composed.follow(name, tensors, out)
         layer = None if root is None else self._compose(caller, root, out)
@@ -268,16 +268,18 @@ class LayerFinder:
         elif name in MIXTURES:
             find_gates(self._origins, tensors[MIXTURES[name] :], alone=True)
         self._origins.carry(name, args, kwargs, tensors, out)
-        self._attend(caller, name, tensors, out)
+        self._attend(caller, name, args, tensors, out)
         return None
 
     # How
 
-    def _attend(self, caller: str | None, function: str, tensors: list[Tensor], out: Tensor) -> None:
-        if is_attended(function, out, self._origins.of(tensors[0]).shares if tensors else False):
-            origin, axis = self._origins.of(out), out.dim() - 3
-            name = self.calls.numbered(heads_name(caller))
-            self._origins.note(out, replace(origin, heads=Heads(name, out.shape[axis], axis, origin.carried)))
+    def _attend(
+        self, caller: str | None, function: str, args: tuple[Any, ...], tensors: list[Tensor], out: Tensor
+    ) -> None:
+        axis = heads_axis(function, args, out, bool(tensors) and self._origins.of(tensors[0]).shares)
+        if axis is not None:
+            origin, name = self._origins.of(out), self.calls.numbered(heads_name(caller))
+            self._origins.note(out, replace(origin, heads=heads_in(name, out, axis, origin.carried)))
 
     def _compose(self, caller: str | None, root: Tensor, out: Tensor) -> Layer | None:
         within = f"{caller}." if caller else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning_neurohealth.layers import ROOT, Layer, is_convolution
 from lightning_neurohealth.sharding import Part, is_split, part_of, piece
 
 ATTENTION = "scaled_dot_product_attention"
-SUMS = {"matmul", "__matmul__"}
+SUMS = {"matmul", "__matmul__", "bmm"}
 FOLDS = {"reshape", "view", "flatten"}
 TURNS = {"TransposeBackward0", "ViewBackward0", "UnsafeViewBackward0", "SqueezeBackward1", "CloneBackward0"}
 """What ``nn.MultiheadAttention`` does with its output after the last product."""
@@ -29,7 +29,7 @@ class Heads:
 
     Attributes:
         name: Of the layer that they are.
-        count: How many this rank has.
+        count: How many this rank has; 0 while they stand with the samples on the first axis, and nobody can tell.
         axis: Their own axis, counted from the front; ``None`` once they and their channels share the last one.
         sources: Layers that feed them.
     """
@@ -45,9 +45,22 @@ def heads_name(module: str | None) -> str:
     return f"{module}.heads" if module and module != ROOT else "heads"
 
 
-def is_attended(function: str, out: Tensor, by_shares: bool) -> bool:
-    """True if ``out`` is what heads on an axis of their own give; ``by_shares``: of a product, with a softmax first."""
-    return out.dim() >= 4 and (function == ATTENTION or (function in SUMS and by_shares))
+def heads_axis(function: str, args: Sequence[Any], out: Tensor, by_shares: bool) -> int | None:
+    """Where heads lie in ``out``, if it is what attention gives; ``by_shares``: of a product, with a softmax first."""
+    if function == ATTENTION or (function in SUMS and by_shares):
+        return out.dim() - 3 if out.dim() >= 3 else None
+    if function != "einsum" or not by_shares or not isinstance(args[0], str):
+        return None
+    *read, given = args[0].replace(" ", "").replace("->", ",").split(",")
+    if len(read) != 2 or not given.isalpha() or len(given) < 4:
+        return None
+    shared = [letter for letter in read[0] if letter in read[1] and letter in given]  # samples, then heads
+    return given.index(shared[1]) if len(shared) == 2 else None
+
+
+def heads_in(name: str, out: Tensor, axis: int, sources: frozenset[str]) -> Heads:
+    """The heads in what attention has given."""
+    return Heads(name, out.shape[axis] if axis else 0, axis, sources)
 
 
 def moved_heads(
@@ -58,6 +71,9 @@ def moved_heads(
         return None
     if heads.axis is None:
         return heads if out.dim() and out.shape[-1] == x.shape[-1] and moved(x.dim() - 1) == out.dim() - 1 else None
+    if not heads.count:
+        unfolded = function in FOLDS and out.dim() >= 4 and out.shape[0] * out.shape[1] == x.shape[0]
+        return replace(heads, count=out.shape[1], axis=1) if unfolded else heads if out.shape == x.shape else None
     if function in FOLDS and out.shape != x.shape:
         channels = x.shape[-1]
         folded = heads.axis == x.dim() - 2 and out.dim() and out.shape[-1] == heads.count * channels

@@ -33,6 +33,8 @@ JOINS = {"cat", "concat", "concatenate", "stack", "hstack", "vstack"}
 """Functions that put tensors side by side."""
 MOVERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "mT", "T"}
 """Functions that move axes."""
+LIKE = {"to", "type_as", "view_as", "reshape_as", "expand_as"}
+"""Functions that may have another tensor as their model, of which they take no number."""
 KEEPERS = {
     *("flatten", "view", "view_as", "reshape", "permute", "transpose", "movedim"),
     *("dropout", "contiguous", "mean", "cat"),
@@ -125,6 +127,7 @@ class Origins:
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor], out: Tensor
     ) -> None:
         """The function called ``name`` has turned ``tensors`` into ``out``."""
+        tensors = tensors[:1] if name in LIKE else tensors
         known = [t for t in tensors if t in self._known]
         if not known:
             weight = next((p for p in map(self.parameter, tensors) if p is not None), None)
@@ -151,7 +154,7 @@ class Origins:
                 carried=frozenset() if scaled or name in NORMS | SPREADS else self.carried(known),
                 normalized=origin.normalized or name in NORMS or scaled,
                 nonnegative=origin.nonnegative and len(known) == len(tensors) and (name in KEEPERS or "pool" in name),
-                shares=name == "softmax" or (origin.shares and alone and out.shape == main.shape),
+                shares=name == "softmax" or (alone and origin.shares and _keeps_last(name, main, out)),
                 heads=moved_heads(
                     origin.heads if alone and name not in MIXERS | NORMS | SPREADS else None,
                     name,
@@ -161,6 +164,10 @@ class Origins:
                 ),
             ),
         )
+
+
+def _keeps_last(name: str, x: Tensor, out: Tensor) -> bool:
+    return name not in MOVERS and out.numel() == x.numel() and out.shape[-1:] == x.shape[-1:]
 
 
 def moved_axis(

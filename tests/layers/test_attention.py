@@ -91,27 +91,32 @@ def test_each_head_is_a_neuron(batch_first: bool, steps: int) -> None:
 class Eager(nn.Module):
     """Attention as it is written by hand, with heads that a mask may turn off."""
 
-    def __init__(self, fused: bool, heads: int = 4) -> None:
+    def __init__(self, way: str, heads: int = 4) -> None:
         super().__init__()
-        self.fused, self.heads = fused, heads
+        self.way, self.heads = way, heads
         self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
         self.register_buffer("mask", torch.ones(heads, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
-        if self.fused:
+        if self.way == "fused":
             given = F.scaled_dot_product_attention(q, k, v)
         else:
-            shares = F.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
-            given = torch.matmul(F.dropout(shares, 0.0), v)
+            shares = F.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1).type_as(v)
+            if self.way == "folded":  # heads beside the samples
+                given = torch.bmm(shares.flatten(0, 1), v.flatten(0, 1)).view(v.shape)
+            elif self.way == "einsum":
+                given = torch.einsum("b h i j, b j h d -> b i h d", shares, v.transpose(1, 2)).transpose(1, 2)
+            else:
+                given = torch.matmul(F.dropout(shares, 0.0), v)
         return self.out((given * self.mask).transpose(1, 2).contiguous().view(*x.shape))
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("way", ["fused", "eager", "folded", "einsum"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_attention_by_functions(fused: bool, steps: int) -> None:
+def test_attention_by_functions(way: str, steps: int) -> None:
     torch.manual_seed(0)
-    net, x = nn.Sequential(Eager(fused), nn.Linear(8, 1)).double(), torch.randn(2, 3, 8, dtype=torch.float64)
+    net, x = nn.Sequential(Eager(way), nn.Linear(8, 1)).double(), torch.randn(2, 3, 8, dtype=torch.float64)
     given: list[Tensor] = []
     net[0].out.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].detach()))
     monitor, report = watch_step(net, x, steps=steps)
@@ -140,12 +145,12 @@ def test_another_layer_that_reads_them_is_not_counted_again() -> None:
             given = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             return self.out(given) + self.qkv(given)[..., :8]
 
-    report = watch_step(Two(True), torch.randn(2, 3, 8), steps=2)[1]
+    report = watch_step(Two("fused"), torch.randn(2, 3, 8), steps=2)[1]
     assert float(report["heads"]["activation_rows"]) == 2 * 3 * 2 * 2
 
 
 def test_head_behind_a_mask_is_found() -> None:
-    net = nn.Sequential(Eager(True), nn.Linear(8, 1))
+    net = nn.Sequential(Eager("fused"), nn.Linear(8, 1))
     net[0].mask[2] = 0
     report = watch_step(net, torch.randn(16, 6, 8), steps=12)[1]
     found = [(f.condition, f.layer, f.neurons) for f in report.findings if f.condition == "dead_neurons"]
