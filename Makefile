@@ -29,7 +29,7 @@ pictures: $(INSTALLED)  ## draw the README's pictures anew; needs Chromium
 
 docs: $(INSTALLED)  ## build the documentation in site/; a broken link is an error
 	@NO_MKDOCS_2_WARNING=true $(RUN) mkdocs --quiet build
-	@echo "Open site/index.html; the search works in: $(RUN) http.server -d site"
+	@echo "Open site/index.html"
 
 test: $(INSTALLED)  ## run the tests; pytest's options go in ARGS, as in: make test ARGS="-k on_rate"
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
