@@ -12,7 +12,7 @@ from lightning_neurohealth.breakdown import Breakdown, first_to_go
 from lightning_neurohealth.counting.shelf import Book
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing, unfed
-from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere
+from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere, unseen_by
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.signals import OF_WEIGHTS, Signal
 from lightning_neurohealth.statistics.series import Series
@@ -42,7 +42,8 @@ def close_window(
     monitor.budget.adapt(ledger.sums)
     known = sorted((s for s in twins if isinstance(s, Layer)), key=lambda layer: layer.order)
     others_missing = alone and ranks.world_size() > 1
-    unseen = {layer.name: NO_ROWS for layer in known if saw_nothing(twins[layer])}
+    said = unseen_by(ledger.notes)
+    unseen = {layer.name: said.get(layer.name, NO_ROWS) for layer in known if saw_nothing(twins[layer])}
     if others_missing:
         unseen |= {layer.name: PIECE for layer in monitor.finder.ordered() if layer.part is not None}
     layers = {layer.name: layer for layer in known if layer.name not in unseen}

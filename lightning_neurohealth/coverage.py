@@ -92,6 +92,8 @@ def check_watchable(model: nn.Module, finder: LayerFinder) -> None:
             + (
                 f"include and exclude leave none of {some}"
                 if watchable
+                else "ScriptModules take no hooks"
+                if any(isinstance(module, torch.jit.ScriptModule) for module in modules.values())
                 else "it has no Linear, convolution, recurrent, embedding or activation module, and no module of your "
                 "own with a weight matrix that a function such as F.linear could apply"
             )

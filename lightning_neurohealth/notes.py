@@ -34,7 +34,7 @@ def silent_everywhere(notes: Sequence[Note], layers: Iterable[Layer]) -> dict[st
     }
 
 
-def unseen(notes: Sequence[Note]) -> dict[str, str]:
+def unseen_by(notes: Sequence[Note]) -> dict[str, str]:
     """What some rank could not see, each with the reason that the first one gives."""
     missed: dict[str, str] = {}
     for rank, note in enumerate(notes):
@@ -55,7 +55,7 @@ def coverage_of(
 ) -> Coverage:
     """What was watched and what was not; ``found_out`` is what the numbers have shown, layers without rows included."""
     watched = [layer for layer in layers if layer.name not in found_out]
-    missed = {**silent_everywhere(notes, layers), **unseen(notes), **found_out, **unfed}
+    missed = {**silent_everywhere(notes, layers), **unseen_by(notes), **found_out, **unfed}
     names = tuple(layer.name for layer in watched)
     shares, elsewhere = standing(watched, parameters, missed)
     held = shares.get(WATCHED, 0.0) + shares.get(FROZEN, 0.0)

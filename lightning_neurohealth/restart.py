@@ -13,7 +13,7 @@ from lightning_neurohealth.counting.merging import Merged
 from lightning_neurohealth.frozen import freeze, thaw
 from lightning_neurohealth.layers import Subject
 from lightning_neurohealth.memory import fitting, recall, remembered
-from lightning_neurohealth.notes import unseen
+from lightning_neurohealth.notes import unseen_by
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.roster import Facts
 from lightning_neurohealth.tracing.finder import LayerFinder
@@ -36,7 +36,7 @@ def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
         "parameters": monitor.parameters.names,
         "samples": monitor.parameters.last_samples,
         "called": sorted({name for note in notes for name in note["called"]}),
-        "unknown": {name: why for name, why in unseen(notes).items() if name != "*"},
+        "unknown": {name: why for name, why in unseen_by(notes).items() if name != "*"},
         "failed_measures": dict(monitor.failed_measures),
         "unanswered": monitor.answers.reason,
         "progress": {f.name: getattr(monitor.progress, f.name) for f in fields(monitor.progress)},

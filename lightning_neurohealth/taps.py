@@ -329,6 +329,7 @@ class Taps:
             self.finder.unknown.setdefault(layer.name, f"gives numbers that are not measured ({kind})")
             return
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            self.finder.unknown[layer.name] = "called under vmap or another transform of torch.func, which hides rows"
             return
         neurons = x.shape[axis_in(layer, x)]
         if neurons != (layer.neurons if layer.part is None else layer.part.width):

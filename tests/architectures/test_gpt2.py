@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from lightning_neurohealth import Monitor
 from tests.architectures.watched import gates, outputs, watched
 from tests.interventions.together import check_together
 
@@ -42,6 +43,33 @@ def test_layers(inner: int | None, attention: str) -> None:
     assert found.layers["transformer.h.1.mlp.c_proj"].before == "transformer.h.1.mlp.c_fc"
     assert outputs(found) == ["lm_head"]
     assert not gates(found)
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable", "ignore:.*torch.utils.checkpoint")
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_gradient_checkpointing(use_reentrant: bool) -> None:
+    config = GPT2Config(vocab_size=50, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1)
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
+    plain, again = (GPT2LMHeadModel(config).double().train() for _ in range(2))
+    again.load_state_dict(plain.state_dict())
+    again.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+    ids = torch.randint(50, (2, 6))
+    reports = []
+    for model in (plain, again):
+        monitor = Monitor(model, every_n_steps=1, measures="full")
+        for _ in range(2):
+            with monitor:
+                model(ids, use_cache=False).logits.square().mean().backward()
+        reports.append(monitor.close())
+        monitor.remove()
+    expected, report = reports
+    assert list(report) == list(expected)
+    for name, layer in expected.items():
+        for measure, value in layer.items():
+            torch.testing.assert_close(
+                report[name][measure], value, rtol=1e-9, atol=1e-14, equal_nan=True, msg=f"{name} {measure}"
+            )
+    assert report.coverage == expected.coverage
 
 
 def test_coverage() -> None:

@@ -80,6 +80,32 @@ def test_compiled_submodule(compiled: Callable[..., None], fullgraph: bool) -> N
     assert_same_findings(report, expected)
 
 
+class Attentive(nn.Module):
+    """Rows as pairs, which attend to each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(4, 8), nn.Linear(8, 1)
+        self.body = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.embed(x.view(-1, 2, 4)))).flatten(0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch's own
+def test_compiled_attention() -> None:
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    net, graphs = Attentive().double(), Graphs()
+    plain = copy.deepcopy(net)
+    net.body.compile(backend=graphs, fullgraph=True)
+    data = make_data(rows=40, dtype=torch.float64)
+    expected, report = fit(plain, data, every_n_steps=2).report, fit(net, data, every_n_steps=2).report
+    assert len(graphs) == 1
+    assert "net.body.self_attn.heads" in report
+    assert_same_findings(report, expected)
+
+
 class Silent(Learner):
     """Its step can be compiled as a whole: it logs nothing."""
 

@@ -21,6 +21,19 @@ def test_vmap_is_left_alone() -> None:
     monitor, report = watch_step(net, torch.randn(10, 4))
     assert monitor.failure is None
     assert float(report["fc1"]["activation_rows"]) == 10
+    assert report.coverage.unwatched.keys() == {"fc1#2", "fc2#2"}
+    assert "vmap" in report.coverage.missed["fc1#2"]
+
+
+def test_a_model_that_is_seen_under_vmap_alone_is_named() -> None:
+    class Mapped(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.func.vmap(super().forward)(x)
+
+    _, report = watch_step(Mapped(), torch.randn(10, 4))
+    assert list(report) == []
+    assert all("vmap" in why for why in report.coverage.unwatched.values())
+    assert report.coverage.unwatched.keys() == {"fc1", "fc2"}
 
 
 def test_script_modules_are_left_alone() -> None:
@@ -29,6 +42,13 @@ def test_script_modules_are_left_alone() -> None:
     monitor, report = watch_step(nn.Sequential(MLP(8).fc1, scripted, nn.ReLU(), nn.Linear(8, 1)), torch.randn(10, 4))
     assert monitor.failure is None
     assert {"0", "3"} <= set(report)
+    assert report.coverage.unwatched == {"1": "RecursiveScriptModule: the neurons of weight are not watched"}
+
+
+@pytest.mark.filterwarnings(r"ignore:.*torch\.jit")
+def test_a_model_that_is_scripted_as_a_whole_is_refused() -> None:
+    with pytest.raises(ValueError, match="ScriptModules take no hooks"):
+        watch_step(torch.jit.script(MLP()), torch.randn(10, 4))
 
 
 def test_outputs_that_are_no_tensors() -> None:
