@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import nn
 
+from lightning_neurohealth.interventions.task import rows_of
 from lightning_neurohealth.interventions.untouched import device_of, untouched
 
 ROWS, STEPS = 2, 8
@@ -19,10 +20,20 @@ SIDES = (32, 64, 224)
 
 
 def call(model: nn.Module, sample: Any) -> Any:
-    """The output of ``model`` for a tensor, a tuple of arguments, or a mapping of keywords."""
-    if isinstance(sample, Mapping):
-        return model(**sample)
-    return model(*sample) if isinstance(sample, (tuple, list)) else model(sample)
+    """The output of ``model`` for a tensor, a tuple of arguments, or a mapping of keywords.
+
+    Raises:
+        ValueError: It does not run on that.
+    """
+    try:
+        if isinstance(sample, Mapping):
+            return model(**sample)
+        return model(*sample) if isinstance(sample, (tuple, list)) else model(sample)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{type(model).__name__} does not run on the sample: {what}") from error
 
 
 def sample_for(model: nn.Module, sample: Any = None) -> Any:
@@ -34,6 +45,8 @@ def sample_for(model: nn.Module, sample: Any = None) -> Any:
     """
     device = device_of(model)
     if sample is not None:
+        if not rows_of(sample):
+            raise ValueError("the sample has no row: nothing can be seen in it")
         return sample
     with untouched(model, training=False), torch.no_grad():
         for made in _made_up(model):

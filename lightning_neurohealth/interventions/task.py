@@ -138,10 +138,11 @@ def checked(loss: Any, where: str) -> Tensor:
 
 def _loaders(data: Any) -> list[Any]:
     source = getattr(data, "val_dataloaders", data)
-    if source is None:
+    if source is None and data is not None:
         raise ValueError("the Trainer has no validation data; pass a DataLoader or a list of batches")
     if isinstance(source, (str, Tensor)) or not isinstance(source, Iterable):
-        raise TypeError(f"data is a {type(data).__name__}; pass a DataLoader or a list of batches (input, target)")
+        what = "None" if data is None else f"a {type(data).__name__}"
+        raise TypeError(f"data is {what}; pass a DataLoader or a list of batches (input, target)")
     if isinstance(source, Mapping):
         return list(source.values())
     return list(source) if source is not data and isinstance(source, (list, tuple)) else [source]

@@ -399,6 +399,7 @@ class TestAblate:
             ([], ValueError, "gives no batch"),
             ([(torch.ones(0, 4), torch.ones(0))], ValueError, "or none with a row"),
             (5, TypeError, "data is a int"),
+            (None, TypeError, "data is None; pass a DataLoader"),
             (torch.ones(3, 4), TypeError, "data is a Tensor"),
             ([torch.ones(3, 4)], TypeError, "must be \\(input, target\\), got a Tensor"),
             ([(torch.ones(3, 4), torch.ones(5))], ValueError, "no usual loss"),

@@ -161,6 +161,6 @@ class TestInitialize:
         before = state(model)
         with pytest.raises(error, match=words):
             initialize(model, torch.ones(2, 4), **options)
-        with pytest.raises(RuntimeError, match="shapes"):
+        with pytest.raises(ValueError, match=r"Sequential does not run on the sample: RuntimeError: .* shapes"):
             initialize(model, torch.ones(2, 5))
         assert state(model) == before

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_neurohealth.interventions import compact, initialize, prune_neurons, recycle
+from lightning_neurohealth.interventions import compact, initialize, model_pruning, prune_neurons, recycle
 from lightning_neurohealth.interventions.sample import call, sample_for
 from tests.interventions.state import state
 from tests.interventions.test_compaction import MLP, gone
@@ -78,6 +78,17 @@ class TestSampleFor:
         assert compact(model, {"0": gone(6, 1)}).removed == {"0": 1}
         assert recycle(model, {"0": [1]}) == 1
         assert prune_neurons(model, {"0": gone(6, 1)}) == {}
+
+    @pytest.mark.parametrize("act", [compact, prune_neurons, model_pruning])
+    @pytest.mark.parametrize(
+        ("sample", "words"), [(torch.ones(0, 4), "has no row"), (torch.ones(3, 9), "does not run on the sample")]
+    )
+    def test_a_sample_that_does_not_fit_is_refused(self, act: Any, sample: Tensor, words: str) -> None:
+        model = MLP()
+        before = state(model)
+        with pytest.raises(ValueError, match=words):
+            act(model, {"0": gone(6, 1)}, sample)
+        assert state(model) == before
 
     @pytest.mark.parametrize(
         "act", [initialize, lambda m: compact(m, {}), lambda m: recycle(m, {}), lambda m: prune_neurons(m, {})]
