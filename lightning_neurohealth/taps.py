@@ -71,6 +71,7 @@ class Taps:
         self._again: Functions | None = None
         self._again_at = 0
         self._pending: dict[str, list[Layer | None]] = {}
+        self._reads: dict[str, tuple[Activation, Tensor]] = {}
 
     # Life
 
@@ -121,6 +122,7 @@ class Taps:
         self.finder.begin_step()
         self._callers.clear()
         self._pending.clear()
+        self._reads.clear()
         self.inside = 0
         self.armed = True
         if self.finder.tracing and not self._callers_seen:
@@ -197,13 +199,17 @@ class Taps:
         z = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
         self.inside += 1
         layer = self.finder.recalled(name) if recomputing() else self.finder.activated(name, function, z)
+        if z is not None and self.finder.tracing:
+            self._reads[name] = function, z
         if layer is not None and z is not None:
             self._deliver(layer, Signal.PREACTIVATION, z)
         self._pending.setdefault(name, []).append(layer)
 
     def _activation_ends(self, name: str, out: Any) -> None:
         self.inside -= 1
-        self.finder.module_applied(name, out)
+        if name in self._reads and isinstance(out, Tensor):
+            follow = self.finder.recall.applied if recomputing() else self.finder.module_applied
+            follow(*self._reads.pop(name), out)
         layer = self._pending[name].pop()
         if layer is not None and isinstance(out, Tensor):
             self._activation(layer, out)
@@ -268,9 +274,9 @@ class Taps:
     def function_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """A function in a stretch that runs again for its gradients: a reentrant checkpoint had none the first time."""
         function = activations.from_function(func, args, kwargs)
-        layer = self.finder.recalled_product(self._caller, func, args, kwargs, out)
+        layer = self.finder.recall.product(self._caller, func, args, kwargs, out)
         if function is not None:
-            layer = self.finder.recalled_function(self._caller, function)
+            layer = self.finder.recall.function(self._caller, function)
         if layer is not None and isinstance(out, Tensor):
             self._listen(layer, out)
 
@@ -292,9 +298,9 @@ class Taps:
         if a.requires_grad:
             kept = (a.detach(), a._version) if self.receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT) else None
             a.register_hook(lambda gradient: self._gradient(layer, gradient, kept))
-            self.finder.heard(layer)
+            self.finder.recall.heard(layer)
         elif not torch.is_grad_enabled():
-            self.finder.unheard(layer)
+            self.finder.recall.unheard(layer)
 
     def _gradient(self, layer: Layer, gradient: Tensor, kept: tuple[Tensor, int] | None) -> None:
         if self.armed and self.backward and not layer.superseded:

@@ -40,8 +40,8 @@ from lightning_neurohealth.tracing.origins import (
 )
 from lightning_neurohealth.tracing.owners import Owners
 from lightning_neurohealth.tracing.patience import Patience
+from lightning_neurohealth.tracing.recall import Recall
 from lightning_neurohealth.tracing.sightings import Sightings
-from lightning_neurohealth.tracing.stretches import UNHEARD, stretch
 from lightning_neurohealth.tracing.weights import applied_weight, shared_neurons
 
 
@@ -54,6 +54,7 @@ class LayerFinder:
 
     Attributes:
         heads: Of the call of a module that came last, the layer of the heads of attention that it has read.
+        recall: Of what runs again while backward does.
     """
 
     def __init__(self, model: nn.Module, patterns: Patterns, seeks_heads: bool = True) -> None:
@@ -72,27 +73,25 @@ class LayerFinder:
         self._weights_used = False
         self._arithmetic: set[str] = set()
         self._outside: set[str] = set()
-        self._composed, self._again = Composed(), Composed()
+        self._composed = Composed()
         self._inner: set[str] = set()
         self._read: Tensor | None = None
-        self._reads: dict[str, tuple[Activation, Tensor]] = {}
         self._seen.seeks_heads = seeks_heads
         self.heads: Layer | None = None
-        self._heard: set[tuple[str, str | None]] = set()
+        self.recall = Recall(self.calls, self._functions, self._composed, self.unknown)
 
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
         self._seen.begin_step()
         self._composed.clear()
-        self._again.clear()
-        self._reads.clear()
+        self.recall.clear()
         self.calls.begin_step()
 
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
         self._composed.clear()
-        self._again.clear()
+        self.recall.clear()
         self._read = None
         if not self.tracing and not self._patience.missed:
             return
@@ -107,23 +106,6 @@ class LayerFinder:
         call = self.calls.renumbered(name or ROOT, self._seen.sites)
         self.heads = self._seen.heads.get(call)
         return self._seen.sites.get(call)
-
-    def recalled_function(self, caller: str | None, function: Activation) -> Layer | None:
-        """The layer of a function that is applied again within ``caller`` while backward runs."""
-        name = f"{caller}.{function.name}" if caller else function.name
-        return self._functions.get(self.calls.renumbered(name, self._functions))
-
-    def recalled_product(
-        self, caller: str | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-    ) -> Layer | None:
-        """The layer of an activation that is written out, and computed again within ``caller``."""
-        tensors = tensors_in((*args, *kwargs.values()))
-        root = self._again.follow(function_name(function), tensors, out) if isinstance(out, Tensor) else None
-        if root is None:
-            return None
-        verdicts = self._composed.verdicts
-        found = verdicts.get(self.calls.renumbered(f"{caller}.product" if caller else "product", verdicts))
-        return None if found is None else self.recalled_function(caller, found)
 
     def ordered(self) -> list[Layer]:
         """All layers in the order of execution."""
@@ -160,16 +142,13 @@ class LayerFinder:
         layer = None
         if z is not None:
             self._composed.applied(call, z)
-            self._reads[name] = function, z
             layer = None if call in self._inner else self._seen.activate(call, name or ROOT, function, z)
         self._seen.sites[call] = layer
         return layer
 
-    def module_applied(self, name: str, out: Any) -> None:
+    def module_applied(self, function: Activation, z: Tensor, out: Tensor) -> None:
         """It has given ``out``."""
-        if name in self._reads and isinstance(out, Tensor):
-            function, z = self._reads.pop(name)
-            self._composed.follow(function.name, [z], out)
+        self._composed.follow(function.name, [z], out)
 
     def attended(self, name: str, module: nn.MultiheadAttention, given: Tensor | None, inputs: tuple[Any, ...]) -> None:
         """A module has attended to ``inputs``; ``given`` is what its heads give, ``None`` where that is hidden."""
@@ -184,18 +163,6 @@ class LayerFinder:
             del self.unknown[name]
         sources = self._origins.carried(tensors_in(inputs))
         self._origins.note(given, Origin(heads=Heads(self.calls.numbered(name), module.num_heads, None, sources)))
-
-    def unheard(self, layer: Layer) -> None:
-        """Its activation was computed without a graph."""
-        if (layer.name, layer.activation) not in self._heard and stretch() is not None:
-            self.unknown.setdefault(layer.name, UNHEARD)
-
-    def heard(self, layer: Layer) -> None:
-        """Its activation waits for a gradient."""
-        if (layer.name, layer.activation) not in self._heard:
-            self._heard.add((layer.name, layer.activation))
-            if self.unknown.get(layer.name) == UNHEARD:
-                del self.unknown[layer.name]
 
     def leave(self, layer: Layer | None, a: Tensor) -> None:
         """``a`` is the activation of ``layer``."""

@@ -127,6 +127,7 @@ WRITTEN: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "function": lambda net, z: F.relu(z),
     "function and gate": lambda net, z: F.relu(z) * torch.sigmoid(z.flip(1)),
     "SiLU": lambda net, z: z * torch.sigmoid(z),
+    "SiLU with a module": lambda net, z: z * net.sigmoid(z),
     "hardswish": lambda net, z: z * F.relu6(z + 3) / 6,
 }
 
@@ -148,6 +149,7 @@ class Stretches(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.function, self.again, self.as_modules = WRITTEN[written], again, as_modules
+        self.sigmoid = nn.Sigmoid()
         self.act, self.norm = nn.Tanh(), nn.BatchNorm1d(8) if "norm" in written else nn.Identity()
         self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
         self.stretches = nn.ModuleList([Stretch(self, first) for first in (True, False)])
