@@ -99,12 +99,18 @@ def scope(report: Report) -> str:
     return text if report.overhead is None else f"{text}, {report.overhead:.1%} more time"
 
 
+def score(report: Report) -> str:
+    """``"1.00"`` only where nothing was found, ``"0.00"`` only where every layer is critical."""
+    found = min(max(report.score, 0.01), 0.99) if 0 < report.score < 1 else report.score
+    return f"{found:.2f}"
+
+
 def verdict(report: Report) -> str:
     """``"healthy"`` or what was found, in a few words."""
     if not report.findings:
         return "healthy"
     number = len(report.findings)
-    return f"{number} finding{'s' if number > 1 else ''}, worst {report.severity.name} (score {report.score:.2f})"
+    return f"{number} finding{'s' if number > 1 else ''}, worst {report.severity.name} (score {score(report)})"
 
 
 def place_of(finding: Finding) -> str:

@@ -13,6 +13,7 @@ from string import Template
 from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.history import History
+from lightning_neurohealth.reporting.table import score
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pace import Pace
 from lightning_neurohealth.sinks.page_data import page_data, shown_windows
@@ -93,7 +94,7 @@ def _verdict(report: Report) -> str:
     last = f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
     return (
         f'<p class="verdict"><span class="sign" aria-hidden="true">{SIGNS[report.severity]}</span> {found}</p>'
-        f'<p class="score"><b>{report.score:.2f}</b> score, from 0 (every layer critical) to 1 (nothing found)</p>'
+        f'<p class="score"><b>{score(report)}</b> score, from 0 (every layer critical) to 1 (nothing found)</p>'
         f'<p class="dim">{len(report.layers)} layers, {windows}; the last one: {last}</p>'
     )
 

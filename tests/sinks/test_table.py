@@ -107,6 +107,13 @@ def test_what_is_the_same_of_many_layers_is_told_once(show):
     assert text.count("lower the learning rate") == 1
 
 
+def test_the_score_is_one_only_where_nothing_was_found():
+    names = [f"block{i}" for i in range(1000)]
+    assert "worst CRITICAL (score 0.99)" in printed(make_report(names, [make_finding("block3", severity=3)]))
+    all_but_one = [make_finding(name, severity=3 if name != "block3" else 2) for name in names]
+    assert "worst CRITICAL (score 0.01)" in printed(make_report(names, all_but_one))
+
+
 def test_a_run_finding_and_a_recovered_one():
     text = printed(make_report(findings=[make_finding(None, "loss_spike", 1)], recovered=[make_finding("fc2")]))
     assert "WARNING loss_spike in run, since" in text
