@@ -21,7 +21,8 @@ INPUTS = 8
 class RedundantNeurons(Bands, LayerRule):
     """What it finds: neurons whose incoming weights equal those of another neuron of the layer to a thousandth, and
     whose activations have the same mean and spread as such a neuron's to a thousandth. Where ``redundancy`` is measured
-    (the set ``full``), neurons whose weights point the same or the opposite way (cosine over 0.99) are a warning.
+    (the set ``full``), neurons whose weights point the same or the opposite way (cosine over 0.99) are a warning; where
+    ``effective_rank`` is, so are eight outputs or more that have come to vary along one line.
 
     Why it hurts: copies compute one feature at the price of many; if what reads them is alike too they get the same
     gradient and never part.
@@ -30,12 +31,15 @@ class RedundantNeurons(Bands, LayerRule):
 
     Sources: neuron health summary (S0), whose bound of 0.99 on the cosine alone says nothing of size, sign and bias.
     Random neurons are about 1 apart and learned ones seldom under 0.1, so that a thousandth is no chance. Dead neurons,
-    layers of few inputs or neurons, those in groups (depthwise convolutions read other channels with equal kernels)
-    and outputs are left out.
+    layers of few inputs or neurons and those in groups (depthwise convolutions read other channels with equal kernels)
+    are left out. Of outputs the rank alone counts; of hidden layers it does not: that before the output of a classifier
+    of two classes comes down to one line as it converges (Papyan et al. 2020).
 
     Attributes:
         distance: Distance of weights, and of means and spreads, in shares of the larger, up to which neurons are equal.
         cosine: Cosine from which on neurons point the same way.
+        line: Effective rank under which outputs vary along one line.
+        plane: Effective rank from which on they did not at the first step.
     """
 
     warning: float = 0.05
@@ -43,18 +47,25 @@ class RedundantNeurons(Bands, LayerRule):
     critical: float = 0.50
     distance: float = 1e-3
     cosine: float = 0.99
+    line: float = 1.1
+    plane: float = 2.0
 
     def judge(
         self,
         layer: Layer,
         parameters: Parameters,
+        initial: dict[str, dict[str, Tensor]],
         twin_distance: Tensor,
         activation_mean: Tensor,
         activation_std: Tensor,
         redundancy: Tensor | None = None,
+        effective_rank: Tensor | None = None,
     ) -> Verdict | None:
-        if layer.output or not comparable(layer, parameters):
+        if not comparable(layer, parameters):
             return None
+        if layer.output:
+            start = initial.get("effective_rank", {}).get(layer.name)
+            return None if effective_rank is None or start is None else self._line(layer, float(effective_rank), start)
         alike = copies(twin_distance, activation_mean, activation_std, self.distance)
         owner = layer.owner or layer.name
         share = int(alike.sum()) / layer.neurons
@@ -87,6 +98,21 @@ class RedundantNeurons(Bands, LayerRule):
             cause="the layer has more neurons than directions that it has found use for",
             remedy=f"prune or re-initialise the copies, or make {owner} narrower",
             neurons=chosen(parallel),
+        )
+
+    def _line(self, layer: Layer, rank: float, start: Tensor) -> Verdict | None:
+        if not (0 < rank < self.line and float(start) >= self.plane):
+            return None
+        return Verdict(
+            severity=Severity.WARNING,
+            value=rank,
+            threshold=self.line,
+            message=f"all {layer.neurons} outputs of {layer.name} vary along one line: their effective rank is "
+            f"{rank:.3g}, and was {float(start):.3g} at the first step",
+            cause="they all say the same of a row, up to scale and sign: the representation has collapsed, or one "
+            "number is all that the targets hold",
+            remedy=f"if {layer.name} is a representation, push different rows apart (negatives, variance and "
+            "covariance terms, a stopped gradient with a predictor)",
         )
 
 

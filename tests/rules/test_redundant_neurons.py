@@ -50,9 +50,16 @@ def measures(copies: int, neurons: int = 100) -> dict[str, Tensor]:
     }
 
 
-def judge(now: dict[str, Tensor], parameters: Parameters | None = None, **facts: Any) -> Verdict | None:
+def judge(
+    now: dict[str, Tensor], parameters: Parameters | None = None, rank: float | None = None, **facts: Any
+) -> Verdict | None:
     layer = by_hand.layer(len(now["twin_distance"]), **{"fan_in": 64, **facts})
-    return RedundantNeurons().judge(layer=layer, parameters=parameters or by_hand.parameters("fc1"), **now)
+    return RedundantNeurons().judge(
+        layer=layer,
+        parameters=parameters or by_hand.parameters("fc1"),
+        initial={} if rank is None else {"effective_rank": by_hand.numbers(fc1=rank)},
+        **now,
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,23 @@ def test_groups_read_different_inputs() -> None:
 def test_direction_alone_is_a_warning_at_most(cosine: float, share: int, speaks: bool) -> None:
     redundancy = torch.where(torch.arange(100) < share, cosine, 0.3).double()
     verdict = judge({**measures(0), "redundancy": redundancy})
+    assert (verdict and verdict.severity) == (Severity.WARNING if speaks else None)
+
+
+@pytest.mark.parametrize(
+    ("rank", "start", "output", "speaks"),
+    [
+        (1.05, 9.0, True, True),
+        (1.15, 9.0, True, False),
+        (1.05, 1.9, True, False),  # as it was
+        (0.0, 9.0, True, False),  # nothing varies
+        (1.05, 9.0, False, False),  # of a classifier of two classes
+    ],
+)
+def test_outputs_that_have_come_to_lie_on_a_line_are_a_warning(
+    rank: float, start: float, output: bool, speaks: bool
+) -> None:
+    verdict = judge({**measures(0), "effective_rank": torch.tensor(rank)}, rank=start, output=output)
     assert (verdict and verdict.severity) == (Severity.WARNING if speaks else None)
 
 
