@@ -20,6 +20,10 @@ MEASURES = ("on_rate", "zero_rate", "activation_std", "activation_rows")
 class Life:
     """The neurons of one layer over the whole run so far. All are host tensors of shape ``[neurons]``.
 
+    Deaths and returns are dated by windows: a neuron that fell silent did so between its last activity, in the window
+    before, and ``died``. Shorter windows date them better; a date within the window would cost one more number a neuron
+    at each measured step.
+
     Attributes:
         silent: True for a neuron that gave one constant from a flat end of its activation, and so passed no gradient,
             on every row of the last window.

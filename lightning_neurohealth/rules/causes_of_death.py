@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life
+from lightning_neurohealth.measures.loss_spike import ENOUGH, MEMORY
 from lightning_neurohealth.rules.base import fed_by
+from lightning_neurohealth.window import Window
 
 FAIR = (0.7, 1.4)
 """``init_scale`` between which other weights of the usual kind would do no better."""
+LEAP = 10.0
+"""Times the usual loss: far beyond its noise, so that the step taken on it threw the weights."""
 UNMOVED = 0.01
 """Share of their size by which weights must have moved to have turned a neuron off."""
 
@@ -22,6 +27,7 @@ def why(
     life: Life,
     lives: dict[str, Life],
     trained: bool,
+    window: Window,
     step: float,
     bias_negativity: Tensor | None,
     positive_weight_sum: Tensor | None,
@@ -70,8 +76,27 @@ def why(
         return causes, _choice(f"initialise {owner} for {layer.function.name} (He) with zero bias", leaky, norm)
     rate = float(life.rate[died].median())
     now = "" if math.isnan(rate) else f" ({rate:.2g} then)"
-    causes.append(f"they died while training, by about step {began}, which points to the learning rate{now}")
-    return causes, _choice("lower the learning rate or warm it up", leaky, norm)
+    died_by, slower = f"they died while training, by about step {began}", "lower the learning rate or warm it up"
+    leap = _leap(window, began)
+    if leap is not None:
+        causes.append(
+            f"{died_by}, behind a loss that leapt to {leap[1]:.3g} at step {int(leap[0])}, which points to its batch "
+            f"or to the learning rate{now}"
+        )
+        return causes, _choice("clip gradients and look at the batch of that step", slower, leaky, norm)
+    causes.append(f"{died_by}, which points to the learning rate{now}")
+    return causes, _choice(slower, leaky, norm)
+
+
+def _leap(window: Window, began: int) -> tuple[float, float] | None:
+    """Step and size of the first loss ten times as large as usual, of the window before they were silent."""
+    losses = zip(window.progress.steps, window.progress.losses, strict=True)
+    points = [(step, loss) for step, loss in losses if step <= began and math.isfinite(loss)]
+    near = [point for point in points if point[0] >= began - window.steps]
+    before = [loss for step, loss in points if step < began - window.steps][-MEMORY:]
+    if not near or len(before) < ENOUGH:
+        return None
+    return next((point for point in near if point[1] > LEAP * median(before) > 0), None)
 
 
 def _most(dead: Tensor, mask: Tensor) -> bool:

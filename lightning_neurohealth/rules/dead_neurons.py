@@ -114,7 +114,9 @@ class DeadNeurons(Bands, LayerRule):
         fewest = int(life.rows[dead].min())
         ratios = [float(of) for of in [update_ratio, *(p.measures.get("update_ratio") for p in past)] if of is not None]
         step = max((ratio for ratio in ratios if ratio == ratio), default=math.inf)
-        causes, remedy = why(layer, dead, life, lives, trained, step, bias_negativity, positive_weight_sum, init_scale)
+        causes, remedy = why(
+            layer, dead, life, lives, trained, window, step, bias_negativity, positive_weight_sum, init_scale
+        )
         where = f"their pre-activation never left the flat part of {layer.function.name}"
         if layer.channels:
             where = "what their values are summed to is exactly 0: their weights are, or a mask stands before them"

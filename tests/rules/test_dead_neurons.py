@@ -435,6 +435,18 @@ def test_a_step_too_small_has_killed_nothing() -> None:
     assert "died while training" in moved.cause
 
 
+@pytest.mark.parametrize(
+    ("place", "height", "told"), [(35, 11.0, True), (35, 9.0, False), (10, 50.0, False), (45, 50.0, False)]
+)
+def test_names_a_loss_that_leapt_before_they_fell_silent(place: int, height: float, told: bool) -> None:
+    """They have been silent since step 40, and windows are of 20 steps."""
+    losses = [1.0] * 80
+    losses[place] = height
+    verdict = judge(measures(60), [measures(0), measures(0), measures(60)], progress=by_hand.losses(*losses))
+    assert (f"behind a loss that leapt to {height:g} at step {place}" in verdict.cause) == told
+    assert ("clip gradients" in verdict.remedy) == told
+
+
 @pytest.mark.parametrize(("dead", "severity"), [(40, Severity.WARNING), (50, Severity.CRITICAL)])
 def test_the_losses_of_adversaries_accuse_nobody(dead: int, severity: Severity) -> None:
     playing = by_hand.losses(*[2.0] * 40, adversarial=True)
