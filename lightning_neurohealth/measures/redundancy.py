@@ -13,7 +13,9 @@ class Redundancy(Measure):
     without weights or without another one beside it.
 
     Over 0.99: the neuron is a duplicate of another up to scale, sign and bias. Two random neurons have about
-    1 / √fan-in, so the largest of many is small but for a tiny fan-in: with one input it is always 1.
+    1 / √fan-in, so the largest of many is small but for a tiny fan-in: with one input it is always 1. The bias is left
+    out since it is in other units than weights; whether it sets two neurons apart their activations tell, which
+    ``redundant_neurons`` compares.
 
     Source: neuron health summary (S0), "redundancy".
     """

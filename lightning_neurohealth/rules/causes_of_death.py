@@ -26,14 +26,22 @@ def why(
     dead: Tensor,
     life: Life,
     lives: dict[str, Life],
-    trained: bool,
     window: Window,
+    *,
+    trained: bool,
+    frozen: bool,
     step: float,
     bias_negativity: Tensor | None,
     positive_weight_sum: Tensor | None,
     init_scale: Tensor | None,
 ) -> tuple[list[str], str]:
-    """Why and since when, and what to do; no step has moved the weights by more than ``step`` of their size."""
+    """Why and since when, and what to do.
+
+    Args:
+        trained: True if the run began with trained weights.
+        frozen: True if the layer's weight is not trained.
+        step: Share of their size by which no step has moved the weights more; infinite where that is not known.
+    """
     owner = fed_by(layer)
     if layer.channels:
         died = dead & ~life.born
@@ -59,6 +67,10 @@ def why(
     since, still = "so it has been since the start", began * step < UNMOVED
     if still and began:
         since = "they fired seldom from the start, and the weights have hardly moved since"
+    if frozen:
+        causes.append(f"they are silent since about step {began}" if began else since)
+        causes.append(f"{owner} is frozen: what it reads turns them off, or a network from which it is copied")
+        return causes, "look at what they read and at where their weights come from; prune them if it is meant"
     if int((dead & life.born).sum()) * 2 >= number or still:
         if layer.normalized:
             causes.append(f"{since}: the norm before the activation shifts them there")

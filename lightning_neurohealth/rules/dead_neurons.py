@@ -113,9 +113,20 @@ class DeadNeurons(Bands, LayerRule):
             return None
         fewest = int(life.rows[dead].min())
         ratios = [float(of) for of in [update_ratio, *(p.measures.get("update_ratio") for p in past)] if of is not None]
+        frozen = dict(zip(parameters.names, parameters.trainable(), strict=True)).get(layer.weight or "") is False
         step = max((ratio for ratio in ratios if ratio == ratio), default=math.inf)
         causes, remedy = why(
-            layer, dead, life, lives, trained, window, step, bias_negativity, positive_weight_sum, init_scale
+            layer,
+            dead,
+            life,
+            lives,
+            window,
+            trained=trained,
+            frozen=frozen,
+            step=step,
+            bias_negativity=bias_negativity,
+            positive_weight_sum=positive_weight_sum,
+            init_scale=init_scale,
         )
         where = f"their pre-activation never left the flat part of {layer.function.name}"
         if layer.channels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,46 @@ def test_what_is_not_finite_stays_in_its_neuron(measure: Measure, bad: float) ->
         np.testing.assert_array_equal(np.delete(after, 2), np.delete(before, 2))
     else:
         assert before.shape == ()
+
+
+def _entropy(rows: np.ndarray) -> np.ndarray:
+    shares = [np.unique(np.floor(x[~np.isnan(x)].clip(-1, 1) * 32), return_counts=True)[1] for x in rows.T]
+    return np.array([-sum(n / c.sum() * np.log2(n / c.sum()) for n in c) for c in shares])
+
+
+# Of a tanh layer; as numpy counts them, rows with NaN and infinity included
+NOT_FINITE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "on_rate": lambda a: (a > 0).mean(0),
+    "zero_rate": lambda a: (abs(a) <= 1e-8).mean(0),
+    "nonfinite_rate": lambda a: (~np.isfinite(a)).mean(0),
+    "saturation_rate": lambda a: (abs(a) >= 0.99).mean(0),
+    "tail_rate": lambda z: (abs(z) >= 2.5).mean(0),
+    "slope": lambda z: (1 - np.tanh(z) ** 2).mean(0),
+    "activation_magnitude": lambda a: abs(a).mean(0),
+    "activation_mean": lambda a: a.mean(0),
+    "activation_std": lambda a: a.std(0),
+    "activation_min": lambda a: a.min(0),
+    "activation_max": lambda a: a.max(0),
+    "activation_entropy": _entropy,
+    "dormancy": lambda a: abs(a).mean(0) / abs(a).mean(0).mean(),
+    "preactivation_mean": lambda z: z.mean(0),
+    "preactivation_std": lambda z: z.std(0),
+    "gradient_flow": lambda g: abs(g).mean(0),
+    "gradient_pass_rate": lambda g: (g != 0).mean(0),
+    "gradient_variance": lambda g: g.var(),
+    "taylor": lambda p: abs(p).mean(0),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NOT_FINITE)
+def test_nan_and_infinity_count_as_what_they_are(name: str, dtype: torch.dtype) -> None:
+    rows = torch.rand((9, 5), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    rows[2, 1], rows[3, 2], rows[4, 3], rows[5, 4] = np.nan, np.inf, -np.inf, 0.0
+    batch = Batches((rows.to(dtype),))
+    with np.errstate(invalid="ignore"):
+        expected = NOT_FINITE[name](batch.rows)
+    np.testing.assert_allclose(compute(name, batch, layer(5, nn.Tanh())), expected, rtol=1e-6)
 
 
 def width(signal: Signal, subject: Subject) -> int:

@@ -114,6 +114,7 @@ def judge(
     rule: DeadNeurons | None = None,
     lives: Any = None,
     norms: Tensor | None = None,
+    frozen: tuple[str, ...] = (),
     **facts: Any,
 ) -> Verdict | None:
     """From the measures of all windows, and of the neurons that were dead at birth; if not given, of the first."""
@@ -128,7 +129,7 @@ def judge(
         window=window,
         past=[],
         layers={layer.name: layer},
-        parameters=by_hand.parameters(layer.name),
+        parameters=by_hand.parameters(layer.name, frozen=frozen),
         initial={} if norms is None else {"weight_norm": {layer.name: norms}},
         **(evidence or {}),
     )
@@ -433,6 +434,16 @@ def test_a_step_too_small_has_killed_nothing() -> None:
     assert "learning rate" not in still.cause + still.remedy
     moved = judge(measures(60), before, evidence={"update_ratio": torch.tensor(1e-3)}, **facts)
     assert "died while training" in moved.cause
+
+
+@pytest.mark.parametrize(("born", "since"), [(60, "since the start"), (0, "since about step 40")])
+def test_blames_no_step_for_what_is_frozen(born: int, since: str) -> None:
+    """As of a target network, which is copied from one that learns."""
+    before = [measures(born), measures(born), measures(60)]
+    verdict = judge(measures(60), before, born=born, frozen=("fc1",), learning_rate=0.5)
+    assert since in verdict.cause
+    assert "fc1 is frozen" in verdict.cause
+    assert "learning rate" not in verdict.cause + verdict.remedy
 
 
 @pytest.mark.parametrize(
