@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 from lightning_neurohealth.activations import HEADS
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.life import Life, observe
-from lightning_neurohealth.rules.base import Verdict
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
 from tests import networks
 from tests.rules import by_hand
+from tests.rules.deaths import bias, judge, measures, reach
 from tests.rules.trained import Trained
 
 SICK = [
@@ -78,61 +76,6 @@ def test_one_head_of_many_is_named() -> None:
 
 
 # The rule alone
-
-Measures = dict[str, Tensor]
-
-
-def measures(dead: int | Tensor, neurons: int = 100, rows: int = 1000) -> Measures:
-    """ReLU neurons of which the first ones, or those of a mask, never fire."""
-    mask = torch.arange(neurons) < dead if isinstance(dead, int) else dead
-    return {
-        "on_rate": 0.5 * (~mask).double(),
-        "zero_rate": 0.5 + 0.5 * mask.double(),
-        "activation_std": (~mask).double(),
-        "activation_rows": torch.tensor(float(rows)),
-        "slope": 0.5 * (~mask).double(),
-    }
-
-
-def lived(layer: Layer, now: Measures, past: Sequence[Measures], born: Any, **facts: Any) -> Life:
-    """The life of a layer that has seen these windows, all with the same facts."""
-    lives: dict[str, Life] = {}
-    initial = {layer.name: measures(born, layer.neurons)} if born is not None else {}
-    for i, seen in enumerate([*past, now]):
-        window = by_hand.window(**{**facts, "steps": 20, "seen": 20 * (i + 1)})
-        observe(lives, {layer.name: layer}, {layer.name: seen}, initial, window)
-    return lives[layer.name]
-
-
-def judge(
-    now: Measures,
-    past: Sequence[Measures] = (),
-    *,
-    layer: Layer | None = None,
-    born: Any = None,
-    evidence: Any = None,
-    rule: DeadNeurons | None = None,
-    lives: Any = None,
-    norms: Tensor | None = None,
-    frozen: tuple[str, ...] = (),
-    **facts: Any,
-) -> Verdict | None:
-    """From the measures of all windows, and of the neurons that were dead at birth; if not given, of the first."""
-    layer = layer or by_hand.layer()
-    facts = {"seen": 200, **facts}
-    life = lived(layer, now, past, born, **facts)
-    window = by_hand.window(**facts)
-    return (rule or DeadNeurons()).judge(
-        layer=layer,
-        life=life,
-        lives=lives or {},
-        window=window,
-        past=[],
-        layers={layer.name: layer},
-        parameters=by_hand.parameters(layer.name, frozen=frozen),
-        initial={} if norms is None else {"weight_norm": {layer.name: norms}},
-        **(evidence or {}),
-    )
 
 
 @pytest.mark.parametrize(
@@ -303,14 +246,6 @@ def test_learning_excuses_those_that_died_by_one_band() -> None:
     assert judge(measures(5), born=0, progress=LEARNING) is None
 
 
-def bias(negativity: float) -> dict[str, Tensor]:
-    return {"bias_negativity": torch.full((100,), negativity, dtype=torch.float64)}
-
-
-def reach(most: float) -> dict[str, Tensor]:
-    return {"positive_weight_sum": torch.full((100,), most, dtype=torch.float64)}
-
-
 def test_learning_excuses_those_that_the_draw_of_their_weights_turned_off() -> None:
     assert judge(measures(60), born=60, evidence=bias(-0.3), progress=LEARNING).severity == Severity.WARNING
     assert judge(measures(60), born=60, evidence=bias(-0.3)).severity == Severity.CRITICAL
@@ -377,85 +312,6 @@ def test_few_inputs_are_outweighed_by_chance() -> None:
         layer = by_hand.layer(fan_in=inputs)
         for evidence in (bias(-1.2), {**bias(-0.5), **reach(-0.1)}):
             assert judge(measures(60), layer=layer, born=60, evidence=evidence, progress=LEARNING).severity == severity
-
-
-# Why
-
-
-def test_names_the_bias() -> None:
-    verdict = judge(measures(60), evidence=bias(-34.0))
-    assert "bias is negative and 34 times" in verdict.cause
-    assert "zero bias" in verdict.remedy
-
-
-def test_names_weights_that_cannot_reach() -> None:
-    assert "cannot reach z > 0" in judge(measures(60), evidence=reach(-0.5)).cause
-
-
-@pytest.mark.parametrize(("spread", "initialise"), [(0.41, True), (1.0, False)])
-def test_advises_no_weights_that_are_there(spread: float, initialise: bool) -> None:
-    """At 0.41 of He's, as torch draws them, He's would turn fewer neurons off."""
-    verdict = judge(measures(60), born=60, evidence={**bias(-0.3), "init_scale": torch.tensor(spread)})
-    assert ("(He)" in verdict.remedy) == initialise
-    assert "normalise between fc1 and its activation" in verdict.remedy
-
-
-def test_advises_no_norm_where_there_is_one() -> None:
-    verdict = judge(measures(60), layer=by_hand.layer(normalized=True), born=60)
-    assert "the norm before the activation shifts them there" in verdict.cause
-    assert verdict.remedy == "set the bias of the norm behind fc1 to 0, or replace act by a LeakyReLU"
-    died = judge(measures(60), layer=by_hand.layer(normalized=True), born=0)
-    assert died.remedy == "lower the learning rate or warm it up, or replace act by a LeakyReLU"
-
-
-def test_names_the_layer_before() -> None:
-    layer = by_hand.layer(name="fc2", before="fc1")
-    dead = lived(by_hand.layer(), measures(100), [], None)
-    verdict = judge(measures(60), layer=layer, lives={"fc1": dead})
-    assert "fc1, is dead" in verdict.cause
-    assert verdict.remedy == "cure fc1 first"
-    alive = lived(by_hand.layer(), measures(99), [], None)
-    assert "fc1" not in judge(measures(60), layer=layer, lives={"fc1": alive}).cause
-
-
-def test_names_the_step_and_the_learning_rate_at_which_they_died() -> None:
-    verdict = judge(measures(60), [measures(0), measures(0), measures(60)], learning_rate=0.5)
-    assert "by about step 40" in verdict.cause
-    assert "(0.5 then)" in verdict.cause
-    assert "nan" not in judge(measures(60), [measures(0)], learning_rate=float("nan")).cause
-
-
-def test_a_step_too_small_has_killed_nothing() -> None:
-    """With weights that have not moved, a neuron that fired at first and not since fires seldom."""
-    before = [measures(0), measures(0), measures(60)]
-    facts: dict[str, Any] = {"learning_rate": 1e-7}
-    still = judge(measures(60), before, evidence={"update_ratio": torch.tensor(1e-4)}, **facts)
-    assert "fired seldom from the start, and the weights have hardly moved since" in still.cause
-    assert "learning rate" not in still.cause + still.remedy
-    moved = judge(measures(60), before, evidence={"update_ratio": torch.tensor(1e-3)}, **facts)
-    assert "died while training" in moved.cause
-
-
-@pytest.mark.parametrize(("born", "since"), [(60, "since the start"), (0, "since about step 40")])
-def test_blames_no_step_for_what_is_frozen(born: int, since: str) -> None:
-    """As of a target network, which is copied from one that learns."""
-    before = [measures(born), measures(born), measures(60)]
-    verdict = judge(measures(60), before, born=born, frozen=("fc1",), learning_rate=0.5)
-    assert since in verdict.cause
-    assert "fc1 is frozen" in verdict.cause
-    assert "learning rate" not in verdict.cause + verdict.remedy
-
-
-@pytest.mark.parametrize(
-    ("place", "height", "told"), [(35, 11.0, True), (35, 9.0, False), (10, 50.0, False), (45, 50.0, False)]
-)
-def test_names_a_loss_that_leapt_before_they_fell_silent(place: int, height: float, told: bool) -> None:
-    """They have been silent since step 40, and windows are of 20 steps."""
-    losses = [1.0] * 80
-    losses[place] = height
-    verdict = judge(measures(60), [measures(0), measures(0), measures(60)], progress=by_hand.losses(*losses))
-    assert (f"behind a loss that leapt to {height:g} at step {place}" in verdict.cause) == told
-    assert ("clip gradients" in verdict.remedy) == told
 
 
 @pytest.mark.parametrize(("dead", "severity"), [(40, Severity.WARNING), (50, Severity.CRITICAL)])
