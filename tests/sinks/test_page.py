@@ -363,14 +363,27 @@ def test_browser_names_each_row_of_many(opened, tmp_path):
     opened.back()
 
 
+def test_browser_says_that_a_chart_is_empty(opened, tmp_path):
+    nan = torch.full((2,), float("nan"))
+    numbers = {"activation_scale": nan[0], "gradient_rms": nan[0]}
+    make_report(["fc1", "fc2"], measures=numbers, run={"train_loss": nan}).save(tmp_path / "nan.html")
+    opened.get((tmp_path / "nan.html").as_uri())
+    wait(opened, "return document.body.dataset.ready === 'yes'")
+    notes = "return ['scale', 'gradient', 'loss'].map((id) => document.getElementById(id).layout.annotations[0].text)"
+    assert opened.execute_script(notes) == ["no finite number above 0"] * 2 + ["no finite loss"]
+    assert errors(opened) == []
+    opened.back()
+
+
 def test_browser_says_where_zero_lies_on_a_logarithmic_axis(opened, tmp_path):
     names = ["fc1", "fc2", LONG]
     numbers = {"activation_scale": torch.tensor(0.0), "gradient_rms": torch.tensor(0.5)}
     make_report(names, measures=numbers).save(tmp_path / "zero.html")
     opened.get((tmp_path / "zero.html").as_uri())
     wait(opened, "return document.body.dataset.ready === 'yes'")
-    notes = "return ['scale', 'gradient'].map((id) => (document.getElementById(id).layout.annotations || []).length)"
-    assert opened.execute_script(notes) == [1, 0]
+    notes = "(id) => document.getElementById(id).layout.annotations.map((a) => a.text)"
+    notes = f"return ['scale', 'gradient'].map({notes})"
+    assert opened.execute_script(notes) == [["0", "no finite number above 0"], []]
     change(opened, "which", "2")
     options = "return [...document.getElementById('which').options].map((o) => o.text.length)"
     assert max(opened.execute_script(options)) <= 36

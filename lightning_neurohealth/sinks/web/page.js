@@ -61,6 +61,10 @@
       xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis },
     };
   }
+  /** What an empty chart says. */
+  function nothing(text) {
+    return { text, xref: "paper", yref: "paper", x: 0.5, y: 0.5, showarrow: false, font: { color: colour("dim"), size: 14 } };
+  }
   function draw(id, traces, look) {
     return Plotly.react($(id), traces, look, { responsive: true, displayModeBar: false });
   }
@@ -289,14 +293,13 @@
       tickangle: named && layers.length > 6 ? -45 : 0, title: { text: named ? "" : "layer, in the order of execution", standoff: 4 },
     };
     $(id).setAttribute("aria-label", `${name} of ${layers.length} layers in the order of execution`);
-    const zeros = [means[0], means.at(-1)].flat().includes(0);
     const at = { xref: "paper", yref: "y" };
-    const nothing = {
-      shapes: [{ ...at, type: "line", x0: 0, x1: 1, y0: floor, y1: floor, line: { color: colour("dim"), width: 1, dash: "dash" } }],
-      annotations: [{ ...at, x: 0, y: Math.log10(floor), xanchor: "left", yanchor: "bottom", text: "0", showarrow: false }],
-    };
+    const zeros = [means[0], means.at(-1)].flat().includes(0);
+    const dashes = { ...at, type: "line", x0: 0, x1: 1, y0: floor, y1: floor, line: { color: colour("dim"), width: 1, dash: "dash" } };
+    const zero = { ...at, x: 0, y: Math.log10(floor), xanchor: "left", yanchor: "bottom", text: "0", showarrow: false };
     draw(id, traces, layout(320, {
-      xaxis: axis, yaxis: logAxis(name, [...drawn, floor]), showlegend: true, ...(zeros ? nothing : {}),
+      xaxis: axis, yaxis: logAxis(name, [...drawn, floor]), showlegend: true, shapes: zeros ? [dashes] : [],
+      annotations: [...(zeros ? [zero] : []), ...(drawn.length ? [] : [nothing("no finite number above 0")])],
     }));
   }
   function drawLoss() {
@@ -333,7 +336,7 @@
     draw("loss", traces, layout(340, {
       xaxis: { title: { text: "step", standoff: 4 }, fixedrange: true },
       yaxis: log ? logAxis("loss", [low, high]) : { title: { text: "loss", standoff: 8 }, fixedrange: true },
-      shapes: bands, annotations: notes, showlegend: curves.length > 1,
+      shapes: bands, annotations: all.length ? notes : [...notes, nothing("no finite loss")], showlegend: curves.length > 1,
     }));
   }
 
