@@ -103,14 +103,16 @@ class Monitor:
         self._setup(model, settings, hook_root=True)
 
     @classmethod
-    def of(cls, model: nn.Module, settings: Settings, hook_root: bool = True) -> Monitor:
+    def of(
+        cls, model: nn.Module, settings: Settings, hook_root: bool = True, wrapper: nn.Module | None = None
+    ) -> Monitor:
         """A monitor from settings that were checked before; the root is no layer where wrappers call it for others."""
         monitor = cls.__new__(cls)
-        monitor._setup(model, settings, hook_root)
+        monitor._setup(model, settings, hook_root, wrapper)
         return monitor
 
-    def _setup(self, model: nn.Module, settings: Settings, hook_root: bool) -> None:
-        self.settings = settings
+    def _setup(self, model: nn.Module, settings: Settings, hook_root: bool, wrapper: nn.Module | None = None) -> None:
+        self.settings, self.wrapper = settings, wrapper
         self.reports: list[Report] = []
         self.thinner = Thinner()
         self.progress = Progress()
@@ -141,7 +143,7 @@ class Monitor:
 
     def watch(self, model: nn.Module, hook_root: bool) -> None:
         """Find the layers and parameters of ``model`` as it is now, and put hooks on it."""
-        self.parameters = Parameters(model)
+        self.parameters = Parameters(model, wrapper=self.wrapper)
         self.intake.repeats = repeats_rows(model)
         self.finder = LayerFinder(model, Patterns(self.settings.include, self.settings.exclude))
         check_watchable(model, self.finder)

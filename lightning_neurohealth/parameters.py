@@ -37,6 +37,7 @@ class Parameters:
         optimizer_of: Index of the optimizer that each optimized one is in.
         samples: Some elements of each.
         last_samples: Those of the last call of ``changes``.
+        wrapper: What the strategy calls in place of the model, and may hold its parameters.
         slices: By the id of each that FSDP1 has flattened, what of it is on this rank.
         engine: True where an engine (DeepSpeed) updates them, which may keep their gradients to itself.
     """
@@ -44,6 +45,7 @@ class Parameters:
     model: nn.Module
     name: str = "parameters"
     optimized: set[str] | None = None
+    wrapper: nn.Module | None = None
     names: list[str] = field(init=False)
     device: torch.device = field(init=False)
 
@@ -56,7 +58,7 @@ class Parameters:
         self.names = [clean_name(name) for name in named]
         self.decayed = set(self.names)
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
-        self.slices = slices_of(self.model)
+        self.slices = slices_of(self.wrapper or self.model)
         self.pieces = Pieces(self.tensors, self.device, self.slices)
         self.samples = Samples(self.tensors, self.device, self.slices)
 

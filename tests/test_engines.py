@@ -1,4 +1,4 @@
-"""What DeepSpeed, which this machine cannot run, leaves on a model; and FSDP1 itself, without a Trainer."""
+"""What DeepSpeed, which this machine cannot run, leaves on a model; and FSDP1 itself, in a loop without a Trainer."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class NeuronHealth(Evaluates):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish()
         # under DDP the wrapper calls the root for training_step, with the batch
-        monitor = Monitor.of(pl_module, self.settings, hook_root=False)
+        monitor = Monitor.of(pl_module, self.settings, hook_root=False, wrapper=trainer.strategy.model)
         monitor.parameters.know_optimizers(trainer.optimizers)
         self._relay, self.reports = Relay(monitor, pl_module), monitor.reports
         self._checkpoints.restore(monitor)

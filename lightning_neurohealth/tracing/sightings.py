@@ -183,6 +183,10 @@ class Sightings:
         layer.sources = layer.sources or self._carried.get(layer.name, frozenset())
         if owner is not None:
             know_weight(layer, owner, self._modules.get(owner), self.owners.names, self.applied.get(layer.name))
+            before = self._replaced.get(layer.name)
+            if layer.weight is None and before is not None:  # FSDP1 has taken it away since
+                for name in ("weight", "weight_axis", "fan_in", "fan_out"):
+                    setattr(layer, name, getattr(before, name))
             layer.before, layer.nonnegative = self._inputs.get(layer.name, (None, False))
         self.layers[layer.name] = layer
         return layer

@@ -43,7 +43,10 @@ def know_weight(
         weight, axis = applied.parameter, applied.axis
         layer.weight = names.get(id(weight))
     else:
-        own = {clean_name(n): p for n, p in module.named_parameters() if not is_lazy(p) and p.dim() >= 2}
+        own: dict[str, Tensor] = {
+            clean_name(n): p for n, p in module.named_parameters() if not is_lazy(p) and p.dim() >= 2
+        }
+        own = own or _gathered(module, owner, names)
         if not own:
             return
         computed = computed_weight(module)
@@ -55,6 +58,14 @@ def know_weight(
         layer.weight_axis = axis
         layer.fan_in = weight.numel() // layer.neurons
         layer.fan_out = layer.neurons * math.prod(weight.shape[2:])
+
+
+def _gathered(module: nn.Module, owner: str, names: dict[int, str]) -> dict[str, Tensor]:
+    """The weight of a module that has a view of it in place of the parameter, as FSDP1 leaves it during a forward."""
+    weight = vars(module).get("weight")
+    if isinstance(weight, Tensor) and weight.dim() >= 2 and f"{owner}.weight" in names.values():
+        return {"weight": weight}
+    return {}
 
 
 def computed_weight(module: nn.Module) -> Tensor | None:
