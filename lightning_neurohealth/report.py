@@ -221,6 +221,7 @@ class Report(Mapping[str, LayerReport]):
             "step": self.step,
             "steps": self.steps,
             "measured": self.measured,
+            "every_n_steps": self.every_n_steps,
             "score": self.score,
             "severity": self.severity.name,
             "findings": [finding.to_dict() for finding in self.findings],
@@ -235,7 +236,7 @@ class Report(Mapping[str, LayerReport]):
             },
             "not_judged": dict(self.not_judged),
             **({} if self.breakdown is None else {"breakdown": self.breakdown.to_dict()}),
-            **({} if self.overhead is None else {"every_n_steps": self.every_n_steps, "overhead": self.overhead}),
+            **({} if self.overhead is None else {"overhead": self.overhead}),
         }
 
     def to_json(self) -> str:

@@ -224,6 +224,8 @@ def _report(
             seen.get("elsewhere", {}),
         ),
         not_judged=window["not_judged"],
+        every_n_steps=window.get("every_n_steps", 1),
+        overhead=window.get("overhead"),
         breakdown=Breakdown.from_dict(window["breakdown"]) if "breakdown" in window else None,
         previous=previous,
     )

@@ -141,6 +141,13 @@ def test_learned_shapes_are_kept_of_some_windows() -> None:
     assert len(labels[0]) == len(labels[1]) > 3
 
 
+def test_what_watching_has_taken_comes_back() -> None:
+    read = back(replace(chain(), every_n_steps=7, overhead=0.04))
+    assert (read.every_n_steps, read.overhead) == (7, 0.04)
+    read = back(replace(chain(), every_n_steps=7))
+    assert (read.every_n_steps, read.overhead) == (7, None)
+
+
 def test_writing_what_was_read_gives_the_same() -> None:
     once = back(chain()).to_json()
     assert from_document(json.loads(once)).to_json() == once
