@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_neurohealth.interventions.constants import constants, said, uneven
 from lightning_neurohealth.interventions.cutting import CannotCutError, inputs_of, own_tensors
 from lightning_neurohealth.interventions.drawing import drawn
 from lightning_neurohealth.interventions.edits import Edit, make
@@ -30,7 +31,9 @@ def recycle(
 ) -> int:
     """Give neurons fresh incoming weights, no bias, and outgoing weights of 0, and let the optimizer forget them.
 
-    Numbers that a batch norm or a PReLU keeps of them start anew too. All of it happens or nothing.
+    Numbers that a batch norm or a PReLU keeps of them start anew too. Of one that always gives the same number, not 0,
+    as a dead neuron behind a batch norm does, the biases of its readers take over that number, where they can and the
+    sample has at least 8 rows to tell. All of it happens or nothing.
 
     Args:
         model: Changed in place.
@@ -61,7 +64,11 @@ def recycle(
     if reasons:
         raise CannotCutError(reasons, "recycle neurons of", "Leave these layers out")
     optimizers = [optimizers] if isinstance(optimizers, Optimizer) else optimizers
-    return begin_anew(wiring, {layers[n]: list(i) for n, i in neurons.items() if len(i)}, optimizers, seed)
+    gone = {layers[n]: list(i) for n, i in neurons.items() if len(i)}
+    with untouched(model, training=False), torch.no_grad():
+        readers = [reader for layer in gone if layer.owner for reader in wiring[layer.owner].readers]
+        always = constants(model, readers, lambda: call(model, sample))
+    return begin_anew(wiring, gone, optimizers, seed, always)
 
 
 def obstacle(wiring: Wiring, layer: Layer) -> str:
@@ -76,9 +83,13 @@ def obstacle(wiring: Wiring, layer: Layer) -> str:
 
 
 def begin_anew(
-    wiring: Wiring, neurons: Mapping[Layer, Sequence[int]], optimizers: Iterable[Optimizer], seed: int
+    wiring: Wiring,
+    neurons: Mapping[Layer, Sequence[int]],
+    optimizers: Iterable[Optimizer],
+    seed: int,
+    always: Mapping[str, Tensor] | None = None,
 ) -> int:
-    """Recycle neurons of layers without obstacles; gives how many."""
+    """Recycle neurons of layers without obstacles; gives how many. ``always``: what their readers always read."""
     generator = torch.Generator().manual_seed(seed)
     states = [optimizer.state for optimizer in optimizers]
     gone = {layer: torch.tensor(list(indices)) for layer, indices in neurons.items()}
@@ -92,8 +103,18 @@ def begin_anew(
         for moment in (state[edit.tensor].values() if edit.tensor in state else ())
         if isinstance(moment, Tensor) and moment.dim() and moment.shape == edit.tensor.shape
     ]
-    make(edits + moments)
+    make([*_kept(wiring, gone, always or {}), *edits, *moments])
     return sum(map(len, neurons.values()))
+
+
+def _kept(wiring: Wiring, neurons: Mapping[Layer, Tensor], always: Mapping[str, Tensor]) -> Iterator[Edit]:
+    """Biases that take over what the neurons always gave."""
+    masks = {layer.owner: _mask(layer, gone) for layer, gone in neurons.items() if layer.owner}
+    for name, (_, added) in said(wiring, masks, always).items():
+        reader = wiring.finder.modules[name]
+        if getattr(reader, "bias", None) is not None and not uneven(reader):
+            bias = _stored(reader, "bias")
+            yield Edit(bias, 0, torch.arange(len(bias)), bias.detach() + added)
 
 
 def _incoming(wiring: Wiring, layer: Layer, gone: Tensor, generator: torch.Generator) -> Iterator[Edit]:
@@ -112,12 +133,17 @@ def _incoming(wiring: Wiring, layer: Layer, gone: Tensor, generator: torch.Gener
 
 def _outgoing(wiring: Wiring, layer: Layer, gone: Tensor) -> Iterator[Edit]:
     assert layer.owner is not None
-    mask = torch.zeros(layer.neurons, dtype=torch.bool)
-    mask[gone] = True
+    mask = _mask(layer, gone)
     for name, inner in wiring[layer.owner].readers.items():
         reader = wiring.finder.modules[name]
         columns = inputs_of(mask, inner).nonzero().flatten()
         yield Edit(_stored(reader, "weight"), axis_of(reader, incoming=True), columns, 0.0)
+
+
+def _mask(layer: Layer, neurons: Tensor) -> Tensor:
+    mask = torch.zeros(layer.neurons, dtype=torch.bool)
+    mask[neurons] = True
+    return mask
 
 
 def _stored(module: nn.Module, name: str) -> Tensor:

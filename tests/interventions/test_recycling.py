@@ -55,6 +55,19 @@ class TestRecycle:
         stepped(model, torch.optim.SGD(model.parameters(), 0.1))
         assert (model[2].weight[:, :20] != 0).any()
 
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_a_constant_stays_in_the_biases_of_those_that_read_it(self, bias: bool) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 3, bias=bias)).eval()
+        with torch.no_grad():
+            model[0].bias[2] = -100
+            model[2].bias.normal_()
+        x = torch.randn(16, 4)
+        before = model(x).detach()
+        recycle(model, {"0": [2]}, x)
+        assert torch.allclose(model(x), before, atol=1e-6) == bias
+        assert (model[3].weight[:, 2] == 0).all()
+
     def test_both_ends_of_a_weight(self) -> None:
         model = deep()
         recycle(model, {"0": [1, 2], "2": [5]}, X4)
