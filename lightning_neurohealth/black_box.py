@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.breakdown import Record
-from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.base import Statistic
 from lightning_neurohealth.statistics.magnitude import RecentMagnitude
 from lightning_neurohealth.statistics.moments import Moments
-from lightning_neurohealth.statistics.slots import Share, one_by_one
+from lightning_neurohealth.statistics.slots import Share, Slot, one_by_one
 
 LENGTH = 8
 """Measured steps that are kept."""
@@ -26,6 +26,8 @@ SOURCES: dict[type[Statistic], tuple[Signal, str, str, float]] = {
 makes a size of the mean."""
 
 Layout = tuple[tuple[int, int, int], ...]
+"""The column, the neurons and the rows of each part of a step's numbers."""
+Brought = tuple[Sequence[Slot], int, tuple[Signal, str, str, float]]
 
 
 class BlackBox:
@@ -41,6 +43,7 @@ class BlackBox:
         self._apart = False
         self._layouts: dict[Layout, tuple[Tensor, Tensor]] = {}
         self._waiting: list[tuple[int, Layout, list[Tensor]]] = []
+        self._last: tuple[list[Brought], Layout] = [], ()
         self.clear()
 
     def clear(self) -> None:
@@ -58,20 +61,19 @@ class BlackBox:
     def take(self, pending: Sequence[Share], step: int) -> None:
         """A measured step has brought ``pending``."""
         parts: list[Tensor] = []
-        layout: list[tuple[int, int, int]] = []
+        brought: list[Brought] = []
         for share in pending if not any(map(_has_superseded, pending)) else one_by_one(pending):
             source = SOURCES.get(type(share.members.first))
             if source is None or share.signal is not source[0] or _has_superseded(share):
                 continue
             rows, part = share.partials["rows"], share.partials[source[1]]
             if isinstance(part, Tensor) and rows:
-                for slot, statistic in zip(share.slots, share.members.statistics, strict=True):
-                    assert isinstance(slot.subject, Layer)
-                    column = self._column(slot.subject, source[2], source[3])
-                    layout.append((column, statistic.neurons, int(rows)))
+                brought.append((share.slots, int(rows), source))
                 parts.append(part)
         if parts:
-            self._waiting.append((step, tuple(layout), parts))
+            if brought != self._last[0]:
+                self._last = brought, self._layout(brought)
+            self._waiting.append((step, self._last[1], parts))
             if len(self._waiting) == LENGTH:  # one call for several steps
                 self._take_in()
 
@@ -90,7 +92,14 @@ class BlackBox:
 
     # How
 
-    def _column(self, layer: Layer, signal: str, power: float) -> int:
+    def _layout(self, brought: list[Brought]) -> Layout:
+        return tuple(
+            (self._column(slot.subject, source[2], source[3]), slot.subject.neurons, rows)
+            for slots, rows, source in brought
+            for slot in slots
+        )
+
+    def _column(self, layer: Subject, signal: str, power: float) -> int:
         column = self._columns.get((layer.name, signal))
         if column is None:
             column = self._columns[layer.name, signal] = len(self._columns)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lightning_neurohealth.across import Earlier
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.life import Life, observe
@@ -60,7 +61,7 @@ class Diagnosis:
         frozen = {n for n, wanted in zip(parameters.names, parameters.trainable(), strict=True) if not wanted}
         observe(self.lives, layers, numbers.layers, initial.layers, window)
         facts = {
-            "initial": initial.across(),
+            "initial": initial.across,
             "lives": self.lives,
             "window": window,
             "layers": layers,
@@ -117,15 +118,14 @@ class Diagnosis:
             if isinstance(rule, LayerRule):
                 verdicts = []
                 for layer in facts["layers"].values():
-                    past = [Past(w, n.of(layer)) for w, n in self._history if _complete(rule, {**n.run, **n.of(layer)})]
-                    own = {"layer": layer, "past": past, "life": self.lives.get(layer.name)}
+                    own = {"layer": layer, "past": self._past_of(rule, layer), "life": self.lives.get(layer.name)}
                     arguments = _arguments(rule, {**numbers.run, **numbers.of(layer)}, {**facts, **own})
                     verdict = None if arguments is None else rule.judge(**arguments)
                     if verdict is not None:
                         verdicts.append((layer, verdict))
                 return verdicts
-            past = [Past(w, measures) for w, n in self._history if _complete(rule, measures := n.across())]
-            arguments = _arguments(rule, numbers.across(), {**facts, "past": past})
+            past = Earlier(lambda: [Past(w, n.across) for w, n in self._history if _complete(rule, n.across)])
+            arguments = _arguments(rule, numbers.across, {**facts, "past": past})
             return [] if arguments is None else [(None, verdict) for verdict in rule.judge(**arguments)]
         except Exception as error:
             self.rules.remove(rule)
@@ -136,6 +136,11 @@ class Diagnosis:
                 stacklevel=2,
             )
             return []
+
+    def _past_of(self, rule: Rule, layer: Layer) -> Earlier:
+        return Earlier(
+            lambda: [Past(w, n.of(layer)) for w, n in self._history if _complete(rule, {**n.run, **n.of(layer)})]
+        )
 
     def _finding(
         self, rule: Rule, verdict: Verdict, place: str | None, layers: dict[str, Layer], streak: Streak, window: Window
@@ -170,10 +175,10 @@ def _arguments(rule: Rule, measures: Mapping[str, Any], facts: Mapping[str, Any]
         return None
     code = type(rule).judge.__code__
     asked = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    known = {**measures, **facts}
-    if any(name in FACTS and known[name] is None for name in asked):
+    if any(name in FACTS and facts[name] is None for name in asked):
         return None
-    return {name: known[name] for name in asked if name in known}
+    found = {name: facts[name] if name in facts else measures.get(name) for name in asked}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _complete(rule: Rule, measures: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -10,17 +11,26 @@ from torch import Tensor
 
 WHOLE = 1 << 16
 """Elements of a tensor of which every row is measured: a quarter of a megabyte of float32."""
-ELEMENTS = (1 << 15) - 1
-"""What is measured of a larger one, as much as one thread takes at once: further rows tell less than they cost."""
-LEAST_ROWS = 32
+ELEMENTS = (1 << 14) - 1
+"""What is measured of a larger one, so that one thread takes two of them at once: further rows tell less than they
+cost."""
+LEAST_ROWS = 31
 """Rows of a wide layer that are measured all the same: some thirty measured steps then give the thousand rows that a
 dead neuron is judged by."""
-PRODUCTS = 1 << 17
+MOST_ROWS = 255
+"""The same of a narrow layer: two measured steps give that thousand."""
+FEWEST_ROWS = 8
+"""The same of a vocabulary's logits, of which there are so many that few rows tell as much."""
+PRODUCTS = 1 << 15
 """What is taken of a signal that has to be computed for it, and of which only whole samples tell."""
 LEAST_SAMPLES = 4
 """Samples of it, however large they are."""
-LINE = 16
-"""Neighbours in memory that are taken together: a processor fetches that many float32 at once anyway."""
+LINE = 15
+"""Neighbours in memory that are taken together: a processor fetches as many float32 at once anyway."""
+SAMPLES = 64
+"""Samples of which some are taken rather than more places of fewer, which tell less."""
+GOLDEN, ROOT_OF_TWO = 5**0.5 / 2 - 0.5, 2**0.5 - 1
+"""Multiples of an irrational number are spread evenly between two whole ones, however many there are."""
 
 
 def fold(x: Tensor, axis: int) -> Tensor:
@@ -32,7 +42,10 @@ def fold(x: Tensor, axis: int) -> Tensor:
     neurons = x.shape[axis]
     if axis == x.dim() - 1:
         return x.reshape(-1, neurons, 1) if x.numel() else x.reshape(0, neurons, 1)
-    if not x.is_contiguous():
+    if x.is_contiguous():
+        if axis == 1:
+            return x.flatten(2)
+    else:
         last = x.movedim(axis, -1)
         if last.is_contiguous():
             return last.reshape(math.prod(last.shape[:-1]), neurons, 1)
@@ -46,19 +59,23 @@ def upright(x: Tensor) -> Tensor:
 
 
 def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
-    """Every s-th row of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, all of what is small; a copy.
+    """Evenly spaced rows of ``[outer, neurons, inner]``, at most ``rows``; with ``None``, all of what is small; a copy.
 
-    s has no divisor in common with the axis, so that all columns of images and all places of texts come, and ``phase``,
-    which counts measured steps, moves the first one on.
+    Their distance has no divisor in common with the axis, so that all columns of images and all places of texts come,
+    and ``phase``, which counts measured steps, moves the first one to and fro. As many come in each step.
     """
     outer, neurons, inner = x.shape
-    line, step = _spacing(outer, neurons, inner, rows)
-    if step is None:
+    cut = _cut(outer, neurons, inner, rows)
+    if cut is None:
         return upright(x)
-    if line is None:
-        return upright(x[phase % step :: step, :, phase % inner :][:, :, :1])
-    lines = x.unflatten(2, (-1, line))[:, :, phase % step :: step]
-    return lines.movedim(1, 3).clone(memory_format=torch.contiguous_format).view(-1, neurons, 1)
+    samples, line, lines = cut
+    of_sample, of_neuron, of_place = x.stride()
+    some = x.as_strided(
+        (samples.count, lines.count, line, neurons),
+        (samples.step * of_sample, lines.step * of_place, of_place, of_neuron),
+        x.storage_offset() + samples.first(phase * GOLDEN) * of_sample + lines.first(phase * ROOT_OF_TWO) * of_place,
+    )
+    return some.clone(memory_format=torch.contiguous_format).view(-1, neurons, 1)
 
 
 def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:
@@ -73,20 +90,41 @@ def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:
     return x[phase % step :: step]
 
 
-@lru_cache(maxsize=4096)
-def _spacing(outer: int, neurons: int, inner: int, rows: int | None) -> tuple[int | None, int | None]:
-    """How many neighbours go together, and of how many such lines of each sample one is taken.
+@dataclass(frozen=True)
+class Spaced:
+    """Evenly spaced places on an axis.
 
-    Samples tell more than places. Where there are too many for one place of each, the first is ``None``, and the second
-    is of how many samples one is taken. Where all rows are, both are ``None``.
+    Attributes:
+        count: How many.
+        step: From one to the next.
+        firsts: Where the first may be, from 0 on.
     """
-    most = max(LEAST_ROWS, ELEMENTS // max(neurons, 1)) if rows is None else rows
+
+    count: int
+    step: int
+    firsts: int
+
+    def first(self, turn: float) -> int:
+        """Where it is; the fraction of ``turn`` goes around all of them."""
+        return int(turn % 1.0 * self.firsts)
+
+
+@lru_cache(maxsize=4096)
+def _cut(outer: int, neurons: int, inner: int, rows: int | None) -> tuple[Spaced, int, Spaced] | None:
+    """Which samples are taken, how many neighbouring places go together, and which such lines; ``None`` for all."""
+    fewest = max(min(LEAST_ROWS, WHOLE // max(neurons, 1)), FEWEST_ROWS)
+    most = max(fewest, min(ELEMENTS // max(neurons, 1), MOST_ROWS)) if rows is None else rows
     if outer * inner <= most or (rows is None and outer * neurons * inner <= WHOLE):
-        return None, None
-    if outer > most:
-        return None, _step(outer, most)
-    line = next(size for size in range(min(LINE, inner), 0, -1) if inner % size == 0 and outer * size <= most)
-    return line, _step(inner // line, most // (outer * line))
+        return None
+    line = min(LINE, inner, max(1, most // min(outer, SAMPLES)))
+    samples = min(outer, most // line)
+    lines = min(inner // line, most // (samples * line))
+    return _spaced(outer, outer, samples), line, _spaced(inner, inner - line + 1, lines)
+
+
+def _spaced(length: int, places: int, count: int) -> Spaced:
+    step = next(step for step in range(places // count, 0, -1) if math.gcd(step, length) == 1)
+    return Spaced(count, step, places - (count - 1) * step)
 
 
 def _step(length: int, most: int) -> int:

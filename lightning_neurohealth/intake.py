@@ -17,6 +17,8 @@ OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
 STILL = {
     *(Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE),
     *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
+    *(Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT, Signal.WEIGHT_UPDATE),
+    Signal.ACTIVATION_TIMES_GRADIENT,
 }
 """Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
 HALVES = (torch.float16, torch.bfloat16)
@@ -52,19 +54,17 @@ class Intake:
         if signal is Signal.GLOBAL_GRADIENT:
             self.ledger.record_later(subject, signal, x)
             return
-        if isinstance(subject, Layer) and signal in OF_ROWS:
+        own = signal in STILL
+        if signal in OF_ROWS and isinstance(subject, Layer):
             part = subject.part
             if part is None and self.repeats:
                 return
-        own = signal in STILL
         if signal in FLOWS and (self.most is not None or x.numel() <= SOON):
             most = self.most if isinstance(self.most, int) else None
             x, own = upright(x) if self.most is None else thin(x, most, self.phase), True
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
-        if part is not None:
-            self.ledger.take(subject, signal, x, part)
-        elif own and x.numel() <= SOON:
+        if part is None and own and x.numel() <= SOON:
             self.ledger.take_soon(subject, signal, x)
         else:
-            self.ledger.take(subject, signal, x)
+            self.ledger.take(subject, signal, x, part)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
+from lightning_neurohealth.across import Across
 from lightning_neurohealth.counting.ledger import Book
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import Measure
@@ -38,14 +40,10 @@ class Numbers:
         steps += [measures.get("nonfinite_step") for measures in self.layers.values()]
         return any(math.isfinite(float(step)) for step in steps if step is not None)
 
-    def across(self) -> dict[str, Any]:
+    @cached_property
+    def across(self) -> Across:
         """Measure to its tensor, or to a mapping of names to tensors."""
-        by_measure: dict[str, Any] = {}
-        for table in (self.layers, self.parameters):
-            for name, measures in table.items():
-                for measure, value in measures.items():
-                    by_measure.setdefault(measure, {})[name] = value
-        return {**self.run, **by_measure}
+        return Across(self.run, (self.layers, self.parameters))
 
     def of(self, layer: Layer) -> dict[str, Tensor]:
         """The measures of one layer, its weight's among them."""

@@ -82,7 +82,7 @@ class ParameterTaps:
                 continue
             gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
             if Signal.WEIGHT_GRADIENT in self.wanted:
-                some = self._some(gradient)
+                some = self._some(gradient, copy=True)  # clipping may change it
                 self.receiver.take(layer, Signal.WEIGHT_GRADIENT, some, self.weights.part(weight, axis))
             if Signal.NEURON_GRADIENT in self.wanted:
                 norms = torch.linalg.vector_norm(gradient, dim=2, dtype=_at_least_single(gradient.dtype)).double()

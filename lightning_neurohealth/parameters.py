@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +66,11 @@ class Parameters:
 
     def module(self, name: str | None) -> nn.Module | None:
         """The module of that name as the user wrote it."""
-        return next((m for n, m in self.model.named_modules() if clean_name(n) == name), None)
+        return None if name is None else self._modules.get(name)
+
+    @cached_property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {clean_name(name): module for name, module in reversed(list(self.model.named_modules()))}
 
     @property
     def sizes(self) -> Tensor:
@@ -157,30 +163,41 @@ class Parameters:
         return [p.requires_grad for p in self.tensors]
 
     def _norms(self, tensors: list[Tensor | None]) -> Tensor:
-        tensors = [t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors]
-        tensors = [None if t is None or is_lazy(t) else piece(t) for t in tensors]
-        present = [i for i, t in enumerate(tensors) if t is not None and t.numel()]
+        present = [i for i, t in enumerate(tensors) if t is not None and (_is_plain(t) or not _is_empty(t))]
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
         if present:
-            # halves overflow at 65,504 and lose small squares
-            stacked = _norms([_at_least_single(tensors[i]) for i in present], self.device)
+            stacked = _norms([tensors[i] for i in present], self.device)
             if len(present) == len(tensors):
                 return stacked
             norms[torch.tensor(present, device=self.device)] = stacked
         return norms
 
 
-def _norms(tensors: list[Tensor], device: torch.device) -> Tensor:
-    if any(t.device.type != "cpu" or t.dtype != torch.float32 or not t.is_contiguous() for t in tensors):
-        return torch.stack([norm.to(device) for norm in torch._foreach_norm(tensors)]).double()
-    flat = [t.view(-1) for t in tensors]
-    return torch.stack([torch.dot(t, t) for t in flat]).double().sqrt_()  # several times faster on the CPU
+def _norms(tensors: list[Any], device: torch.device) -> Tensor:
+    if all(map(_is_plain, tensors)):
+        # several times faster than a norm on the CPU
+        return torch.stack([torch.dot(t, t) for t in [t.view(-1) for t in tensors]]).double().sqrt_()
+    here = [piece(t.coalesce().values() if t.is_sparse else t) for t in tensors]
+    # halves overflow at 65,504 and lose small squares
+    here = [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in here]
+    return torch.stack([norm.to(device) for norm in torch._foreach_norm(here)]).double()
+
+
+def _is_empty(tensor: Tensor) -> bool:
+    if is_lazy(tensor):
+        return True
+    return not (tensor.coalesce().values() if tensor.is_sparse else piece(tensor)).numel()
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.dtype == torch.float32
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+    )
 
 
 def _numel(tensor: Tensor) -> int:
     return 0 if is_lazy(tensor) else tensor.numel()
-
-
-def _at_least_single(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

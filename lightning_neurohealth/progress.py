@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median, pstdev, stdev
+from functools import wraps
+from statistics import fmean, median
+from typing import TypeVar, cast
+
+Answer = TypeVar("Answer")
 
 CAPACITY = 1024
 START = 100
@@ -63,6 +67,22 @@ class Fall:
     def drifts(self, share: float) -> bool:
         """True if the loss still moves, by more than ``share`` and beyond its noise."""
         return abs(self.drift) > max(share, 2.5 * self.drift_error)
+
+
+def _kept(ask: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Keeps the answers of a progress until it is another: rules ask the same for each layer."""
+
+    @wraps(ask)
+    def answer(self: Progress, *args: float) -> Answer:
+        now = (len(self.losses), len(self.start), tuple(self.recent), self.guesses, self.adversarial)
+        if self.__dict__.get("_now") != now:
+            self.__dict__.update(_now=now, _answers={})
+        answers, asked = self.__dict__["_answers"], (ask.__name__, *map(repr, args))
+        if asked not in answers:
+            answers[asked] = ask(self, *args)
+        return cast("Answer", answers[asked])
+
+    return answer
 
 
 @dataclass
@@ -125,6 +145,7 @@ class Progress:
         return (self.initial - self.now) / abs(self.initial)
 
     @property
+    @_kept
     def risen(self) -> bool:
         """True if the loss has more than doubled since the start, beyond what its noise and outliers could do.
 
@@ -149,11 +170,12 @@ class Progress:
         if self.adversarial or half < 3 or not all(map(math.isfinite, self.recent)):
             return False
         before, after = self.recent[:half], self.recent[half:]
-        error = math.hypot(pstdev(before), pstdev(after)) / math.sqrt(half)
+        error = math.hypot(_deviation(before, 0), _deviation(after, 0)) / math.sqrt(half)
         drop = fmean(before) - fmean(after)
         return drop > 0.05 * abs(self.initial) and drop > 2 * error
 
     @property
+    @_kept
     def learning(self) -> bool:
         """True of a network that learns well: half of the loss it started with is gone, or a fifth beyond doubt (where
         there is noise or an entropy that nothing can learn, no half can go), or the loss falls fast now.
@@ -167,6 +189,7 @@ class Progress:
         since = self.since_start(0.2) if self.fall >= 0.2 else None
         return since is not None and since.learned
 
+    @_kept
     def since_start(self, limit: float, first: float = math.nan) -> Fall | None:
         """How the loss stands against its start; ``None`` where that cannot be told.
 
@@ -192,7 +215,7 @@ class Progress:
         # what lies above its start has come down from where a step threw it
         below = fmean(late) < max(first, median(start[:5]))
         learned = below and any(share > limit and share > 3 * error for share, error in falls)
-        if first > fmean(late) + limit * abs(first) and first > fmean(late) + 4 * stdev(late):
+        if first > fmean(late) + limit * abs(first) and first > fmean(late) + 4 * _deviation(late):
             learned = True
         share, error = falls[-len(ends)]
         half = points[len(points) // 2 :]
@@ -203,6 +226,12 @@ class Progress:
 
 def _fall(start: list[float], end: list[float]) -> tuple[float, float]:
     size = abs(fmean(start)) or 1e-12
-    noise = stdev(start if len(start) > 1 else end)
-    error = math.hypot(noise / math.sqrt(len(start)), stdev(end) / math.sqrt(len(end)))
+    noise = _deviation(start if len(start) > 1 else end)
+    error = math.hypot(noise / math.sqrt(len(start)), _deviation(end) / math.sqrt(len(end)))
     return (fmean(start) - fmean(end)) / size, error / size
+
+
+def _deviation(values: Sequence[float], lost: int = 1) -> float:
+    """Standard deviation; the module ``statistics`` computes it with fractions, a hundred times as slowly."""
+    middle = fmean(values)
+    return math.sqrt(math.fsum((x - middle) ** 2 for x in values) / (len(values) - lost))

@@ -26,28 +26,37 @@ class Samples:
     def __init__(self, tensors: Sequence[Tensor], device: torch.device, slices: Mapping[int, Slice] = {}) -> None:
         self.tensors, self.device, self._slices = tensors, device, slices
         self.split = bool(slices) or any(map(is_split, tensors))
+        self._ordinary = False
         self._owners: tuple[list[int], Tensor] | None = None
         self._owners_here: Tensor | None = None
         self._views: tuple[list[tuple[int, int]], list[Tensor]] | None = None
 
     def now(self) -> Tensor:
         """Of the tensors as they are."""
-        if self._slices or any(is_lazy(p) or piece(p) is not p for p in self.tensors):
+        if not self._are_ordinary():
             return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
         places = [(p.data_ptr(), p.numel()) for p in self.tensors]  # an engine may change either
         if self._views is None or self._views[0] != places:
             self._views = places, [_evenly(p.detach()) for p in self.tensors if p.numel()]
         return self._joined(self._views[1])
 
+    def _are_ordinary(self) -> bool:
+        if not self._ordinary:  # what is once stays so
+            lazy_or_split = (is_lazy(p) or piece(p) is not p for p in self.tensors)
+            self._ordinary = not (self._slices or any(lazy_or_split))
+        return self._ordinary
+
     def of_gradients(self) -> Tensor:
         """The same elements of their gradients; 0 where there is none."""
+        gradients = [p.grad for p in self.tensors]
+        if self._are_ordinary() and all(map(_is_dense, gradients)):
+            return self._joined([g.as_strided(*_cut(g.numel())) for g in gradients if g is not None])
         return self._sampled([_dense_gradient(p) for p in self.tensors])
 
     def norms(self, samples: Tensor) -> Tensor:
         """L2 norm of the samples of each tensor, ``[…, samples]`` to ``[…, tensors]``."""
-        owners = self.owners
         if self._owners_here is None or len(self._owners_here) != samples.shape[-1]:
-            here = self.here
+            owners, here = self.owners, self.here
             self._owners_here = owners.to(self.device) if here is None else owners.to(self.device)[here.columns]
         return self._summed(samples * samples, self._owners_here).sqrt_()
 
@@ -121,14 +130,29 @@ def stride(size: int) -> int:
     return step
 
 
+@cache
+def _cut(size: int) -> tuple[tuple[int], tuple[int]]:
+    """Shape and stride of the view of the samples of a tensor of that many elements."""
+    return (-(-size // stride(size)),), (stride(size),)
+
+
 def _evenly(tensor: Tensor) -> Tensor:
     """The samples of it that are here, a view wherever the memory allows it."""
     step, here = stride(tensor.numel()), piece(tensor)
     if is_split(tensor):
         return _real(here).reshape(-1)[picks(tensor, step)[0].to(here.device)]
     if here.is_contiguous() and not here.is_complex():
-        return here.as_strided((-(-here.numel() // step),), (step,))  # one call instead of two
+        return here.as_strided(*_cut(here.numel()))  # one call instead of two
     return _real(here).reshape(-1)[::step]
+
+
+def _is_dense(gradient: Tensor | None) -> bool:
+    return (
+        type(gradient) is Tensor
+        and gradient.layout == torch.strided
+        and not gradient.is_complex()
+        and gradient.is_contiguous()
+    )
 
 
 def _dense_gradient(parameter: Tensor) -> Tensor:

@@ -63,6 +63,8 @@ class Signal(str, Enum):
     GLOBAL_GRADIENT = "global_gradient"
     """L2 norm of all gradients together, one number a measured step."""
 
+    __hash__ = str.__hash__  # an Enum's is a call of Python code, at every look into a dictionary
+
     @property
     def subject(self) -> Subject:
         """Whom the signal belongs to."""

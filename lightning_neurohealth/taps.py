@@ -37,7 +37,8 @@ class Receiver(Protocol):
 
 def laid_out(x: Tensor, layer: Layer) -> Tensor:
     """What this rank holds of ``x``, in which each neuron has its place on one axis."""
-    x = piece(x)
+    if type(x) is not Tensor:
+        x = piece(x)
     return x.unflatten(-1, (-1, layer.channels)) if layer.channels and x.dim() else x
 
 
@@ -72,6 +73,7 @@ class Taps:
         self._again_at = 0
         self._pending: dict[str, list[Layer | None]] = {}
         self._reads: dict[str, tuple[Activation, Tensor]] = {}
+        self._accepted: dict[Layer, tuple[torch.Size, torch.dtype, torch.layout]] = {}
 
     # Life
 
@@ -216,7 +218,7 @@ class Taps:
 
     def _owner_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
         self.called.add(name)
-        found = [t for t in tensors_in((out,)) if t.is_floating_point() or t.is_complex()]
+        found = _numbers_in(out)
         if not found:
             self.finder.unknown[name] = f"gives a {type(out).__name__} without a tensor of numbers"
             return
@@ -328,18 +330,31 @@ class Taps:
         self._take(layer, signal, laid_out(x, layer))
 
     def _take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        if x.dim() == 0:
-            return
-        if not x.is_floating_point() or x.layout != torch.strided:
-            kind = x.dtype if x.layout == torch.strided else x.layout
-            self.finder.unknown.setdefault(layer.name, f"gives numbers that are not measured ({kind})")
-            return
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             self.finder.unknown[layer.name] = "called under vmap or another transform of torch.func, which hides rows"
             return
+        kind = (x.shape, x.dtype, x.layout)
+        if self._accepted.get(layer) != kind:
+            if not self._accepts(layer, x):
+                return
+            self._accepted[layer] = kind
+        self.receiver.take(layer, signal, fold(x.detach(), axis_in(layer, x)))
+
+    def _accepts(self, layer: Layer, x: Tensor) -> bool:
+        if x.dim() == 0:
+            return False
+        if not x.is_floating_point() or x.layout != torch.strided:
+            kind = x.dtype if x.layout == torch.strided else x.layout
+            self.finder.unknown.setdefault(layer.name, f"gives numbers that are not measured ({kind})")
+            return False
         neurons = x.shape[axis_in(layer, x)]
         if neurons != (layer.neurons if layer.part is None else layer.part.width):
             self.finder.unknown[layer.name] = f"changes its width, from {layer.neurons} to {neurons}"
-            return
-        with torch.no_grad():
-            self.receiver.take(layer, signal, fold(x.detach(), axis_in(layer, x)))
+            return False
+        return True
+
+
+def _numbers_in(out: Any) -> list[Tensor]:
+    if type(out) is Tensor and out.is_floating_point():
+        return [out]
+    return [t for t in tensors_in((out,)) if t.is_floating_point() or t.is_complex()]

@@ -17,6 +17,7 @@ from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.signals import STANDING, Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
+from lightning_neurohealth.statistics.desk import Desk
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
@@ -57,7 +58,9 @@ class Ledger(Shelf):
         self.apart: set[type[Statistic]] = set()
         self._pending: list[Share] = []
         self._slots: dict[tuple[Subject, Signal], Slot] = {}
-        self._waiting = Waiting()
+        self._kinds: dict[Any, object] = {}
+        self._desk = Desk()
+        self._waiting = Waiting(self._desk)
         self._together: dict[tuple[Slot, ...], list[Members]] = {}
         self._later: dict[tuple[Subject, Signal], list[tuple[Tensor, int, int]]] = {}
         self._most_late = self._behind = 0
@@ -70,13 +73,13 @@ class Ledger(Shelf):
 
         With ``part``, those are neurons of a layer that is split over ranks.
         """
-        if part is not None:
-            self._take_part(subject, signal, x, part)
-            return
-        if x.numel():
-            slot = self._slot(subject, signal)
-            if slot.statistics:
-                self._reduce((slot,), Rows(x, _is_nonnegative(slot)))
+        with torch.no_grad():  # slopes of learned activations are made of their parameters
+            if part is not None:
+                self._take_part(subject, signal, x, part)
+            elif x.numel():
+                slot = self._slot(subject, signal)
+                if slot.statistics:
+                    self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._desk))
 
     def take_soon(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """The same for rows whose memory is ours, together with others, and before the step ends at the latest."""
@@ -86,7 +89,7 @@ class Ledger(Shelf):
                 self._catch_up()
 
     def _catch_up(self) -> None:
-        with torch.no_grad():  # slopes of learned activations are made of their parameters
+        with torch.no_grad():
             for slots, rows in self._waiting.taken():
                 self._reduce(slots, rows)
 
@@ -108,11 +111,18 @@ class Ledger(Shelf):
         return found
 
     def _slot(self, subject: Subject, signal: Signal) -> Slot:
-        statistics = self.open(subject, signal.subject).get(signal, [])
         slot = self._slots.get((subject, signal))
-        if slot is None or slot.statistics is not statistics:
-            slot = self._slots[subject, signal] = Slot(subject, signal, statistics)
+        if slot is None:
+            statistics = self.open(subject, signal.subject).get(signal, [])
+            slot = self._slots[subject, signal] = Slot(subject, signal, statistics, self._kinds)
         return slot
+
+    def open(self, subject: Subject, kind: str) -> Book:
+        known = len(self.books)
+        book = super().open(subject, kind)
+        if len(self.books) > known:  # it may have taken over what another layer's was
+            self._slots.clear()
+        return book
 
     def _take_part(self, subject: Subject, signal: Signal, x: Tensor, part: Part) -> None:
         slot = self._slot(subject, signal)  # on ranks without a neuron too: all pack the same
@@ -192,6 +202,7 @@ class Ledger(Shelf):
             pending = [share for share in one_by_one(pending) if share.slots[0].subject not in superseded]
             for subject in superseded:
                 del self.books[subject]
+            self._slots.clear()
         while pending:
             again: list[Share] = []
             now: list[tuple[Members, Partials]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,42 @@ from lightning_neurohealth.statistics.slots import Members
 
 Place = tuple[Members, str]
 Group = tuple[Kind, "float | None", torch.device]
+NONE: tuple[list[Place], None] = [], None
 MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
+
+
+class Layout:
+    """Where the partials of steps that bring the same go.
+
+    Attributes:
+        whats: Whose partials come, in which order.
+        places: By group, whose states lie behind one another.
+        plans: Of each share, the names of the partials of each group, and of whole numbers, which are counted.
+    """
+
+    def __init__(self, shares: Sequence[tuple[Members, Partials]]) -> None:
+        self.whats = [(members, tuple(partials)) for members, partials in shares]
+        self.places: dict[Group, list[Place]] = {}
+        self.plans: list[tuple[list[tuple[str, Group]], list[str]]] = []
+        for members, partials in shares:
+            one, tensors, counts = members.first, [], []
+            for name, partial in partials.items():
+                decay = None if name in one.steady else one.decay
+                if isinstance(partial, int) and decay is None:
+                    counts.append(name)  # whole numbers add up in any order
+                    continue
+                device = partial.device if isinstance(partial, Tensor) else one.rows.device
+                group = (one.kinds[name], decay, device)
+                self.places.setdefault(group, []).append((members, name))
+                tensors.append((name, group))
+            self.plans.append((tensors, counts))
+
+    def fits(self, shares: Sequence[tuple[Members, Partials]]) -> bool:
+        """True if such partials come again."""
+        return len(shares) == len(self.whats) and all(
+            members is known and tuple(partials) == names
+            for (members, partials), (known, names) in zip(shares, self.whats, strict=True)
+        )
 
 
 class Tally:
@@ -26,28 +61,27 @@ class Tally:
 
     def __init__(self) -> None:
         self._flat: dict[Group, tuple[list[Place], Tensor]] = {}
+        self._layout = Layout(())
         self._rows: dict[Place, int] = {}
         self._fades = 0
 
-    def add(self, shares: Iterable[tuple[Members, Partials]], statistics: Callable[[], Iterable[Statistic]]) -> None:
+    def add(self, shares: Sequence[tuple[Members, Partials]], statistics: Callable[[], Iterable[Statistic]]) -> None:
         """Take partials, of each state at most one; ``statistics`` gives all that may fade."""
-        groups: dict[Group, tuple[list[Place], list[Tensor]]] = {}
-        for members, partials in shares:
-            one = members.first
-            for name, partial in partials.items():
-                decay = None if name in one.steady else one.decay
-                if isinstance(partial, int):
-                    if decay is None:  # whole numbers add up in any order
-                        self._rows[members, name] = self._rows.get((members, name), 0) + partial
-                        continue
-                    partial = torch.full_like(one.rows, partial).expand(len(members.statistics))
-                places, parts = groups.setdefault((one.kinds[name], decay, partial.device), ([], []))
-                places.append((members, name))
-                parts.append(partial if partial.dim() == 1 else partial.reshape(-1))
-        if any(group not in self._flat or self._flat[group][0] != places for group, (places, _) in groups.items()):
+        if not self._layout.fits(shares):
+            self._layout = Layout(shares)
+        if any(self._flat.get(group, NONE)[0] != places for group, places in self._layout.places.items()):
             self.settle(statistics())
-        for group, (places, parts) in groups.items():
-            new = _behind_one_another(parts)
+        parts: dict[Group, list[Tensor]] = {group: [] for group in self._layout.places}
+        for (members, partials), (tensors, counts) in zip(shares, self._layout.plans, strict=True):
+            for name in counts:
+                self._rows[members, name] = self._rows.get((members, name), 0) + int(partials[name])
+            for name, group in tensors:
+                partial = partials[name]
+                if isinstance(partial, int):
+                    partial = torch.full_like(members.first.rows, partial).expand(len(members.statistics))
+                parts[group].append(partial if partial.dim() == 1 else partial.reshape(-1))
+        for group, places in self._layout.places.items():
+            new = _behind_one_another(parts[group])
             if group not in self._flat:
                 states = [state.reshape(-1) for place in places for state in _states(place)]
                 self._flat[group] = places, _behind_one_another(states)

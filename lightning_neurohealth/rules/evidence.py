@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean, median
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.progress import Fall, Progress
+from lightning_neurohealth.rules.remembering import remembers_the_last
 from lightning_neurohealth.window import Past, Window
 
 UNEVEN = 1.5
@@ -100,18 +102,33 @@ def began_elsewhere(
     Either the trainer's steps began above 0; or the weights look trained: norms of neurons drawn from one distribution
     differ by 1 / √(2 · fan-in) of their mean (if it is normal; if uniform, by less), those of trained ones by more.
     """
-    if resumed(window, past):
-        return True
+    return resumed(window, past) or _look_trained(layers, trained, initial)
+
+
+@remembers_the_last
+def began_trained(
+    window: Window, layers: Mapping[str, Layer], parameters: Parameters, initial: Mapping[str, Any]
+) -> bool:
+    """True where the weights that are trained in ``window`` looked trained at the first step."""
+    return _look_trained(layers, trained_matrices(layers, parameters), initial)
+
+
+def _look_trained(layers: Mapping[str, Layer], trained: Iterable[str], initial: Mapping[str, Any]) -> bool:
     weights = set(trained)
     spreads = []
     for name, norms in initial.get("weight_norm", {}).items():
         layer = layers.get(name)
         if layer is None or layer.weight not in weights or layer.neurons < 8 or not bool(norms.any()):
             continue
-        # the middle half: a few neurons that were set by hand do not count
-        quartiles = norms.quantile(norms.new_tensor([0.25, 0.75]))
-        spreads.append(float((quartiles[1] - quartiles[0]) / 1.349 / norms.median()) * math.sqrt(2 * layer.fan_in))
+        spreads.append(_spread(norms) * math.sqrt(2 * layer.fan_in))
     return bool(spreads) and max(spreads) > UNEVEN
+
+
+@lru_cache(maxsize=4096)  # several rules ask for it in every window
+def _spread(norms: Tensor) -> float:
+    """Standard deviation beside the median, from the middle half: a few neurons that were set by hand do not count."""
+    quartiles = norms.quantile(norms.new_tensor([0.25, 0.75]))
+    return float((quartiles[1] - quartiles[0]) / 1.349 / norms.median())
 
 
 def resumed(window: Window, past: list[Past]) -> bool:

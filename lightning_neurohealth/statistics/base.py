@@ -85,14 +85,24 @@ class Statistic(Metric, ABC):
 
     def partials(self, x: Tensor | Rows, step: int = 0) -> Partials:
         """``reduce`` with the number of rows and the step; ``x`` is ``[outer, neurons, inner]``."""
-        rows = x if isinstance(x, Rows) else Rows(x)
-        return self.completed(self.reduce(rows), rows.count, step)
+        return reduced([self], x if isinstance(x, Rows) else Rows(x), step)[0]
 
     def completed(self, partials: Partials, rows: int, step: int) -> Partials:
         """What ``reduce`` has found, with the number of rows and the step."""
         partials["rows"] = rows
         self.stamp(partials, step)
         return partials
+
+    def join(self, partials: Partials, more: Partials) -> None:
+        """Take what ``reduce`` has found in more of the same rows into ``partials``."""
+        for name, found in more.items():
+            known = partials.get(name)
+            if known is None:
+                partials[name] = found
+            elif isinstance(known, int) or isinstance(found, int) or self.kinds[name] == "sum":
+                partials[name] = known + found
+            else:
+                partials[name] = (torch.minimum if self.kinds[name] == "min" else torch.maximum)(known, found)
 
     def merge(self, partials: Partials) -> None:
         """Take partials into the states."""
@@ -141,3 +151,15 @@ class Statistic(Metric, ABC):
         """Replace the states."""
         for name, value in states.items():
             object.__setattr__(self, name, value)
+
+
+def reduced(statistics: Sequence[Statistic], rows: Rows, step: int) -> list[Partials]:
+    """``partials`` of each, from one pass over the rows."""
+    pieces = rows.pieces()
+    piece = next(pieces)
+    found = [s.reduce(piece if s.fusable else rows) for s in statistics]
+    for piece in pieces:
+        for s, partials in zip(statistics, found, strict=True):
+            if s.fusable:
+                s.join(partials, s.reduce(piece))
+    return [s.completed(partials, rows.count, step) for s, partials in zip(statistics, found, strict=True)]

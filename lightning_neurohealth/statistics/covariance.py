@@ -33,12 +33,17 @@ class Covariance(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         x, inner = rows.x, rows.x.shape[2]
-        row = torch.arange(min(rows.count, ROWS), device=x.device)
         if rows.count > ROWS:
-            row = (row.double() * GOLDEN % 1.0 * rows.count).long()
-        neuron = torch.arange(self.width, device=x.device) * self.neurons // self.width
-        some = x[row // inner, :, row % inner][:, neuron].double()
-        return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(row)}
+            row = (torch.arange(ROWS, device=x.device).double() * GOLDEN % 1.0 * rows.count).long()
+            x = x[row // inner, :, row % inner]
+        elif inner == 1:
+            x = x.squeeze(2)
+        else:
+            x = x.movedim(1, 2).flatten(0, 1)
+        if self.width < self.neurons:
+            x = x[:, torch.arange(self.width, device=x.device) * self.neurons // self.width]
+        some = x.double()
+        return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(some)}
 
     @property
     def spectrum(self) -> Tensor:

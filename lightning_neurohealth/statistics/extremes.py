@@ -21,4 +21,4 @@ class Extremes(Statistic):
         self.state("highest", "max")
 
     def reduce(self, rows: Rows) -> Partials:
-        return {"lowest": rows.x.amin((0, 2)).double(), "highest": rows.x.amax((0, 2)).double()}
+        return {"lowest": rows.wide.amin(1).view(-1), "highest": rows.wide.amax(1).view(-1)}

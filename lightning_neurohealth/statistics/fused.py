@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack
 
-from lightning_neurohealth.statistics.base import Partials, Statistic
+from lightning_neurohealth.statistics.base import Partials, Statistic, reduced
 from lightning_neurohealth.statistics.rows import Compare, Rows
 
 Fuse = Literal["auto"] | bool
@@ -24,39 +24,48 @@ then never cost more than twice what the better of them would have (the ski-rent
 
 
 class PlainRows(Rows):
-    """The same sums, written for a compiler: no room to write in, no blocks, no looking at the device."""
+    """The same sums, written for a compiler: no room to write in, no looking at the device."""
 
-    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        sums, squares = _sum(self._wide), _sum(self._wide * self._wide)
-        return sums, squares, (squares - sums * sums / self.count).clamp_min(0.0)
+    __slots__ = ("_plain",)
+
+    def __init__(self, x: Tensor, nonnegative: bool, layers: int) -> None:
+        super().__init__(x, nonnegative)
+        self._plain = x.double().movedim(1, 2).flatten(0, 1).unflatten(1, (layers, -1)).movedim(1, 0)
+
+    def sums(self) -> Tensor:
+        return _sum(self.wide)
+
+    def squares(self) -> Tensor:
+        return _sum(self.wide * self.wide)
 
     def magnitudes(self) -> Tensor:
-        return _sum(self._wide.abs())
+        return _sum(self.wide.abs())
 
     def counted(self, compare: Compare, value: float) -> Tensor:
-        return _sum(compare(self._wide, value).to(self._wide.dtype))
+        return _sum(compare(self.wide, value).double())
 
     def near(self, epsilon: float) -> Tensor:
-        return _sum((self._wide.abs() <= epsilon).to(self._wide.dtype))
+        return _sum((self.wide.abs() <= epsilon).double())
 
     def non_finite(self) -> Tensor:
-        return _sum((~self._wide.isfinite()).to(self._wide.dtype))
+        return _sum((~self.wide.isfinite()).double())
 
     def passing(self) -> tuple[Tensor, Tensor]:
-        nonzero = (self._wide != 0).to(self._wide.dtype)
-        return _sum(nonzero), self.of_layers(self.by_layer(nonzero).amax(2).sum((0, 2)))
+        nonzero = (self.wide != 0).double()
+        live = nonzero.amax(2).sum(1)
+        return _sum(nonzero), live if len(live) > 1 else live.squeeze(0)
 
-    def total_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        numbers = function(self._wide)
-        return _sum(numbers), _sum((numbers != 0).to(numbers.dtype))
+    def sizes_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        sizes = torch.stack([function(wide.unsqueeze(2)).squeeze(2) for wide in self.wide.unbind()]).abs()
+        return _sum(sizes), _sum((sizes != 0).double())
 
     @property
-    def _wide(self) -> Tensor:
-        return self.x.double()
+    def wide(self) -> Tensor:
+        return self._plain
 
 
 def _sum(x: Tensor) -> Tensor:
-    return x.sum((0, 2))
+    return x.sum(1).flatten()
 
 
 class Fusion:
@@ -74,31 +83,27 @@ class Fusion:
 
     def partials(self, statistics: Sequence[Statistic], rows: Rows, step: int) -> list[Partials]:
         """``Statistic.partials`` of each."""
-        found = None
-        fusable = [s for s in statistics if type(s).fusable] if self._may_fuse(rows) else []
-        if len(fusable) > 1:
-            start, key = perf_counter(), self._key(fusable, rows)
-            if self.fused is True or self._spent.get(key, 0.0) > WORTH:
-                if key not in self._kernels:
-                    self._kernels[key] = _compiled(fusable, rows.nonnegative)
-                found = self._run(self._kernels[key], rows)
+        if self.fused is False or (self.fused == "auto" and rows.parts[0].device.type == "cpu"):
+            return reduced(statistics, rows, step)  # on the CPU, kernels and single sums are equally fast
+        fusable = [s for s in statistics if s.fusable]
+        if len(fusable) < 2 or _get_current_function_mode_stack():
+            return reduced(statistics, rows, step)
+        start, key, found = perf_counter(), self._key(fusable, rows), None
+        if self.fused is True or self._spent.get(key, 0.0) > WORTH:
+            if key not in self._kernels:
+                self._kernels[key] = _compiled(fusable, rows.nonnegative)
+            found = self._run(self._kernels[key], rows)
         if found is None:
-            partials = [statistic.partials(rows, step) for statistic in statistics]
-            if len(fusable) > 1:
-                self._spent[key] = self._spent.get(key, 0.0) + perf_counter() - start
+            partials = reduced(statistics, rows, step)
+            self._spent[key] = self._spent.get(key, 0.0) + perf_counter() - start
             return partials
         by_kernel = {id(s): s.completed(p, rows.count, step) for s, p in zip(fusable, found, strict=True)}
         return [by_kernel[id(s)] if id(s) in by_kernel else s.partials(rows, step) for s in statistics]
 
-    def _may_fuse(self, rows: Rows) -> bool:
-        if self.fused is False or _get_current_function_mode_stack():
-            return False
-        return self.fused is True or rows.x.device.type != "cpu"  # there, kernels and single sums are equally fast
-
     def _run(self, kernel: Kernel, rows: Rows) -> list[Partials] | None:
         try:
             with torch.compiler.set_stance("default"):  # a measured step runs under "force_eager"
-                return kernel(rows.x, rows.layers)
+                return kernel(rows.x, len(rows.parts))
         except Exception as error:
             if self.fused is True:
                 warnings.warn(
@@ -112,7 +117,8 @@ class Fusion:
     @staticmethod
     def _key(statistics: Sequence[Statistic], rows: Rows) -> Any:
         kinds = tuple((type(s), s.constants) for s in statistics)
-        return kinds, rows.layers > 1, rows.nonnegative, rows.x.dtype, rows.x.device, rows.x.shape[2] == 1
+        first = rows.parts[0]
+        return kinds, len(rows.parts), rows.nonnegative, first.dtype, first.device, first.shape[2] == 1
 
 
 def _compiled(statistics: list[Statistic], nonnegative: bool) -> Kernel:

@@ -11,4 +11,4 @@ class MagnitudeMoments(Moments):
     """Σ\\|x\\| and Σx² over rows; and the deviations of \\|x\\| within batches."""
 
     def reduce(self, rows: Rows) -> Partials:
-        return super().reduce(Rows(rows.x.abs()))
+        return {"sums": rows.magnitudes(), "squares": rows.squares()}

@@ -31,8 +31,14 @@ class Moments(Statistic):
         self.state("freedom", "sum", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        sums, squares, within = rows.moments()
-        return {"sums": sums, "squares": squares, "within": within, "freedom": rows.count - 1}
+        return {"sums": rows.sums(), "squares": rows.squares()}
+
+    def completed(self, partials: Partials, rows: int, step: int) -> Partials:
+        sums, squares = partials["sums"], partials["squares"]
+        assert isinstance(sums, Tensor)
+        assert isinstance(squares, Tensor)
+        within = sums - sums if rows == 1 else torch.addcmul(squares, sums, sums, value=-1.0 / rows).clamp_min_(0.0)
+        return super().completed({**partials, "within": within, "freedom": rows - 1}, rows, step)
 
     @property
     def mean(self) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from lightning_neurohealth.statistics.desk import Desk
 
 ROOM = (1 << 15) - 1
 """Elements that are looked at at once: they stay in a processor's cache. Of one more, torch makes two halves for two
@@ -15,43 +16,66 @@ LARGE = 1 << 22
 """The same on devices where a call costs more than that."""
 
 Write = Callable[[Tensor, Tensor], object]
-"""``write(x, out)`` puts a number for each element of ``x`` into ``out``; the two may be the same."""
+"""``write(x, out)`` puts a number for each element of ``x`` into ``out``."""
 Compare = Callable[..., Tensor]
 
 
 class Rows:
     """Rows of ``x``, shape ``[outer, neurons, inner]``; every sum is over outer and inner, float64 ``[neurons]``.
 
-    All is computed in float64, block by block: a variance keeps nine digits while the mean is below some thousand
-    times the spread, and no block is so large that its arithmetic costs more than the calls.
+    All is computed in float64: a variance keeps nine digits while the mean is below some thousand times the spread.
+    Whoever wants it at least cost goes through :meth:`pieces`.
 
     Attributes:
-        x: The tensor.
+        parts: The tensors of some layers of one shape, whose neurons follow one another; of one as a rule.
         count: Number of rows.
         nonnegative: True if no element is known to be less than 0.
-        layers: Number of layers whose neurons these are, as many of each.
     """
 
-    def __init__(self, x: Tensor, nonnegative: bool = False, layers: int = 1) -> None:
-        self.x = x
-        self.count = x.shape[0] * x.shape[2]
-        self.nonnegative, self.layers = nonnegative, layers
+    __slots__ = ("_desk", "_finite", "_spread", "_sums", "count", "nonnegative", "parts")
+
+    def __init__(self, x: Tensor | tuple[Tensor, ...], nonnegative: bool = False, desk: Desk | None = None) -> None:
+        self.parts = (x,) if isinstance(x, Tensor) else x
+        outer, _, inner = self.parts[0].shape
+        self.count, self.nonnegative = outer * inner, nonnegative
+        self._desk = desk
         self._sums: dict[object, Tensor] = {}
-        self._moments: tuple[Tensor, Tensor, Tensor] | None = None
-        self._room: Tensor | None = None
-        self._whole: Tensor | None = None
+        self._spread: tuple[Tensor, Tensor] | None = None
+        self._finite: bool | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """The tensor, ``[outer, neurons, inner]``; of several layers, their neurons side by side."""
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts, 1)
+
+    def pieces(self) -> Iterator[Rows]:
+        """The same rows, so many at a time that no more is computed of them at once than stays in a cache."""
+        x = self.parts[0]
+        most = ROOM if x.device.type == "cpu" else LARGE
+        if x.numel() <= most:
+            yield self
+            return
+        _, neurons, inner = x.shape
+        for some in zip(*(_evenly(x, most // (neurons * inner), 0) for x in self.parts), strict=True):
+            for fewer in zip(*(_evenly(x, most // neurons, 2) for x in some), strict=True):
+                yield Rows(fewer, self.nonnegative, self._desk)
+
+    def apart(self) -> list[Rows]:
+        """The rows of each layer."""
+        return [self] if len(self.parts) == 1 else [Rows(x, self.nonnegative) for x in self.parts]
 
     # What statistics are made of
 
-    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Σx, Σx², and Σ(x − mean)² of these rows."""
-        if self._moments is None:
-            self._moments = self._computed_moments()
-        return self._moments
-
     def sums(self) -> Tensor:
         """Σx."""
-        return self.moments()[0]
+        found = self._sums.get("sums")
+        if found is None:
+            found = self._sums["sums"] = _over_rows(self.wide)
+        return found
+
+    def squares(self) -> Tensor:
+        """Σx²."""
+        return self.total(_square, "squares")
 
     def magnitudes(self) -> Tensor:
         """Σ|x|."""
@@ -74,86 +98,58 @@ class Rows:
         """Rows on which x is NaN or infinite; ``None`` where it is known at once that there are none."""
         return None if self.is_finite else self.total(_non_finite, "non_finite")
 
-    @cached_property
+    @property
     def is_finite(self) -> bool:
         """True if it is known at once that all is finite: on the CPU, where there is no device to wait for."""
-        within = self.moments()[2]  # NaN for whoever is not
-        return within.device.type == "cpu" and torch.equal(within, within)
+        if self._finite is None:
+            squares = self.squares()
+            nothing = squares - squares  # NaN for whoever is not
+            self._finite = squares.device.type == "cpu" and torch.equal(nothing, nothing)
+        return self._finite
 
     def passing(self) -> tuple[Tensor, Tensor]:
         """Rows on which x is not 0, and of each layer, ``[layers]``, those on which x of some neuron is not."""
-        counts, live = [], []
-        for block in self._blocks():
-            nonzero = torch.ne(block, 0.0, out=self._space(block))
-            counts.append(over_rows(nonzero))
-            live.append(self.by_layer(nonzero).amax(2).sum((0, 2)))
-        return _add(counts), self.of_layers(_add(live))
+        nonzero = torch.ne(self.wide, 0.0, out=self.out)
+        live = nonzero.amax(2).sum(1)
+        return _over_rows(nonzero), live if len(self.parts) > 1 else live.squeeze(0)
 
-    def by_layer(self, x: Tensor) -> Tensor:
-        """``[outer, neurons, inner]`` as ``[outer, layers, neurons, inner]``."""
-        return x.unflatten(1, (self.layers, -1))
+    def sizes_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Σ of the absolute of what ``function`` gives for each element, and the rows on which that is not 0.
 
-    def of_layers(self, x: Tensor) -> Tensor:
-        """One number a layer, a scalar where there is but one."""
-        return x if self.layers > 1 else x.squeeze(0)
-
-    def apart(self) -> list[Rows]:
-        """The rows of each layer."""
-        if self.layers == 1:
-            return [self]
-        return [Rows(x, self.nonnegative) for x in self.x.chunk(self.layers, 1)]
+        It gets single precision unless there is more: exponentials cost five times as much in double.
+        """
+        sizes = self.out
+        for part, size in zip(self.parts, sizes, strict=True):
+            outer, neurons, inner = part.shape
+            found = function(part if part.dtype == torch.float64 else part.float())
+            size.view(outer, inner, neurons).copy_(found.movedim(1, 2))
+        total = _over_rows(sizes.abs_())
+        return total, _over_rows(torch.ne(sizes, 0.0, out=sizes))
 
     def total(self, write: Write, key: object = None) -> Tensor:
         """Σ of what ``write`` puts in; computed once for each ``key`` that is given."""
         found = self._sums.get(key)
         if found is None:
-            found = _add([self._total(block, write) for block in self._blocks()])
+            wide, out = self.wide, self.out
+            write(wide, out)
+            found = _over_rows(out)
             if key is not None:
                 self._sums[key] = found
         return found
 
-    def total_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Σ of what ``function`` gives for each element, and the rows on which that is not 0."""
-        totals, counts = [], []
-        for block in self._blocks():
-            numbers = function(block)
-            totals.append(over_rows(numbers))
-            counts.append(over_rows(torch.ne(numbers, 0.0, out=self._space(block))))
-        return _add(totals), _add(counts)
+    @property
+    def wide(self) -> Tensor:
+        """All of them in float64, ``[layers, rows, neurons]``."""
+        if self._spread is None:
+            self._spread = (self._desk or Desk()).spread(self.parts)
+        return self._spread[0]
 
-    # How
-
-    def _computed_moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        if self.count == 1:
-            x = self.x.flatten().to(torch.float64, copy=True)
-            return x, x * x, x - x  # NaN where x is not finite
-        sums = _add([over_rows(block) for block in self._blocks()])
-        squares = _add([over_rows(torch.mul(block, block, out=self._space(block))) for block in self._blocks()])
-        return sums, squares, torch.addcmul(squares, sums, sums, value=-1.0 / self.count).clamp_min_(0.0)
-
-    def _total(self, block: Tensor, write: Write) -> Tensor:
-        out = self._space(block)
-        write(block, out)
-        return over_rows(out)
-
-    def _space(self, block: Tensor) -> Tensor:
-        if self._room is None:
-            self._room = torch.empty(block.shape, dtype=torch.float64, device=block.device)
-        if self._room.shape == block.shape:
-            return self._room
-        return self._room.view(-1)[: block.numel()].view(block.shape)
-
-    def _blocks(self) -> Iterator[Tensor]:
-        most = ROOM if self.x.device.type == "cpu" else LARGE
-        if self.x.numel() <= most:
-            if self._whole is None:
-                self._whole = self.x.double()
-            yield self._whole
-            return
-        _, neurons, inner = self.x.shape
-        for part in _evenly(self.x, most // (neurons * inner), 0):
-            for block in _evenly(part, most // neurons, 2):
-                yield block.double()
+    @property
+    def out(self) -> Tensor:
+        """Room for a number of each element, which the next sum takes anew."""
+        if self._spread is None:
+            self._spread = (self._desk or Desk()).spread(self.parts)
+        return self._spread[1]
 
 
 def _evenly(x: Tensor, most: int, axis: int) -> tuple[Tensor, ...]:
@@ -161,18 +157,13 @@ def _evenly(x: Tensor, most: int, axis: int) -> tuple[Tensor, ...]:
     return x.split(-(-x.shape[axis] // pieces), axis)
 
 
-def over_rows(x: Tensor) -> Tensor:
-    """Sum of ``[outer, neurons, inner]`` over outer and inner, ``[neurons]``."""
-    if x.shape[0] == x.shape[2] == 1:
-        return x.flatten().clone()
-    return x.sum((0, 2))
+def _over_rows(x: Tensor) -> Tensor:
+    """Sum of ``[layers, rows, neurons]`` over the rows, the neurons of all layers behind one another."""
+    return x.flatten().clone() if x.shape[1] == 1 else x.sum(1).view(-1)
 
 
-def _add(parts: list[Tensor]) -> Tensor:
-    first, *others = parts
-    for other in others:
-        first = first + other
-    return first
+def _square(x: Tensor, out: Tensor) -> None:
+    torch.mul(x, x, out=out)
 
 
 def _magnitude(x: Tensor, out: Tensor) -> None:

@@ -35,5 +35,5 @@ class Slopes(Statistic):
         if self.is_gate:
             on = rows.counted(torch.gt, 0.0)
             return {"sums": on, "nonzero": on}
-        sums, nonzero = rows.total_and_nonzero(lambda z: self.derivative(z).abs())
+        sums, nonzero = rows.sizes_and_nonzero(self.derivative)
         return {"sums": sums, "nonzero": nonzero}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from lightning_neurohealth.layers import Layer, Subject
@@ -51,23 +51,26 @@ class Slot:
         joint: Those whose sums may be computed with those of equal layers.
         single: All others.
         alone: Each as the only member.
-        key: Equal for layers whose ``joint`` do the same.
+        kinds: Those of other slots, by what their ``joint`` do.
+        kind: The same object for all slots whose ``joint`` do the same.
     """
 
     subject: Subject
     signal: Signal
     statistics: Sequence[Statistic]
+    kinds: InitVar[dict[Any, object] | None] = None
     joint: list[Statistic] = field(init=False)
     single: list[Statistic] = field(init=False)
     alone: dict[Statistic, Members] = field(init=False)
-    key: tuple[Any, ...] = field(init=False)
+    kind: object = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, kinds: dict[Any, object] | None) -> None:
         may = isinstance(self.subject, Layer)
         self.joint = [s for s in self.statistics if may and type(s).fusable]
         self.single = [s for s in self.statistics if not (may and type(s).fusable)]
         self.alone = {statistic: Members([statistic]) for statistic in self.statistics}
-        self.key = (self.signal, len(self.single), *((type(s), s.constants) for s in self.joint))
+        key = (self.signal, len(self.single), *((type(s), s.constants) for s in self.joint))
+        self.kind = ({} if kinds is None else kinds).setdefault(key, object())  # quicker to compare
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lightning_neurohealth.statistics.desk import Desk
 from lightning_neurohealth.statistics.rows import ROOM, Rows
 from lightning_neurohealth.statistics.slots import Slot
 
-SMALL = 1 << 12
-"""Elements of a tensor up to which calls cost more than arithmetic, so that those of equal layers share them."""
-WAITING = 3 << 15
-"""Elements that wait at most, 0.4 MB of float32: with what is computed of a block, less than a megabyte is held."""
+WAITING = 1 << 17
+"""Elements that wait at most, half a megabyte of float32."""
 Filled = tuple[tuple[Slot, ...], Rows]
 """Slots, and the rows of all of them side by side."""
 
@@ -27,7 +25,8 @@ class Waiting:
     layers in one go takes half the time that one after another takes in between.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._rows: list[tuple[Slot, Tensor, bool]] = []
         self._elements = 0
 
@@ -42,24 +41,17 @@ class Waiting:
         self._rows, self._elements = [], 0
 
     def taken(self) -> Iterator[Filled]:
-        """All that wait, equal layers together where they are small; nothing waits any more."""
+        """All that wait, equal layers together as far as they fit in one piece; nothing waits any more."""
         rows = self._rows
         self.clear()
         together: dict[Any, list[tuple[Slot, Tensor]]] = {}
         batches: Counter[Slot] = Counter()
         for slot, x, nonnegative in rows:
-            if x.numel() > SMALL:
-                yield (slot,), Rows(x, nonnegative)
-            else:
-                batches[slot] += 1  # those of one layer are added one after another
-                key = (slot.key, nonnegative, x.shape, x.dtype, x.device, batches[slot])
-                together.setdefault(key, []).append((slot, x))
+            batches[slot] += 1  # those of one layer are added one after another
+            key = (slot.kind, nonnegative, x.shape, x.dtype, x.device, batches[slot])
+            together.setdefault(key, []).append((slot, x))
         for (_, nonnegative, shape, *_), equal in together.items():
             most = max(1, ROOM // shape.numel())
             for start in range(0, len(equal), most):
-                some = equal[start : start + most]
-                yield tuple(slot for slot, _ in some), _side_by_side([x for _, x in some], nonnegative)
-
-
-def _side_by_side(parts: list[Tensor], nonnegative: bool) -> Rows:
-    return Rows(parts[0] if len(parts) == 1 else torch.cat(parts, 1), nonnegative, len(parts))
+                slots, parts = zip(*equal[start : start + most], strict=True)
+                yield slots, Rows(parts, nonnegative, self._desk)

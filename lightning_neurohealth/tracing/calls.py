@@ -15,7 +15,8 @@ class Calls:
     """Counts calls of one step by the name of who is called: ``relu``, ``relu#2``, …"""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Counter[str]] = {}
+        self._counts: dict[str, dict[str, int]] = {}
+        self._children: dict[str, str] = {}
         self._stretches: dict[int, dict[str, list[int]]] = {}
         self._open: int | None = None
         self._again: Counter[tuple[int | None, str]] = Counter()
@@ -38,11 +39,16 @@ class Calls:
     def numbered(self, name: str) -> str:
         """``name`` for its first call within one forward, ``name#2`` for its second."""
         name = name or ROOT
-        counts = self._counts.setdefault(name.split(".")[0], Counter())
-        counts[name] += 1
+        child = self._children.get(name)
+        if child is None:
+            child = self._children[name] = name.split(".")[0]
+        counts = self._counts.get(child)
+        if counts is None:
+            counts = self._counts[child] = {}
+        count = counts[name] = counts.get(name, 0) + 1
         if not torch.is_grad_enabled():
-            self._note_stretch(name, counts[name])
-        return _call(name, counts[name])
+            self._note_stretch(name, count)
+        return _call(name, count)
 
     def renumbered(self, name: str, known: Container[str]) -> str:
         """The same for a call that runs again while backward does.
