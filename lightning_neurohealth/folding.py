@@ -18,9 +18,9 @@ LEAST_ROWS = 31
 """Rows of a wide layer that are measured all the same: some thirty measured steps then give the thousand rows that a
 dead neuron is judged by."""
 MOST_ROWS = 255
-"""The same of a narrow layer: two measured steps give that thousand."""
+"""The most of a narrow one: four measured steps give that thousand."""
 FEWEST_ROWS = 8
-"""The same of a vocabulary's logits, of which there are so many that few rows tell as much."""
+"""Of a very wide one, such as a vocabulary's logits, which are so many that few rows tell as much."""
 PRODUCTS = 1 << 15
 """What is taken of a signal that has to be computed for it, and of which only whole samples tell."""
 LEAST_SAMPLES = 4

@@ -62,7 +62,7 @@ class NeuronHealth(Evaluates):
         max_overhead: Share of the time that watching may take, e.g. 0.02: steps are timed, and fewer are measured than
             ``every_n_steps`` says where that is too slow, every other one at most. ``None`` for no limit.
         max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for all
-            of up to 65,536 numbers, and of a larger tensor half as many numbers, 32 rows at least; ``None`` for all.
+            of up to 65,536 numbers, and of a larger tensor 16,383 numbers in 31 to 255 rows; ``None`` for all.
             Counts are exact for the rows that were measured.
         fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
             ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.

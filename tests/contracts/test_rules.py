@@ -16,7 +16,7 @@ from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.rules import LayerRule, Rule, RunRule, all_rules
 
 HERE = Path(__file__)
-HELPERS = {"__init__", "base", "causes_of_death", "depth", "evidence", "initial_scales", "thresholds"}
+HELPERS = {"__init__", "base", "causes_of_death", "depth", "evidence", "initial_scales", "remembering", "thresholds"}
 BANDS = ("warning", "serious", "critical")
 BANDED = [kind for kind in all_rules().values() if sum(hasattr(kind(), band) for band in BANDS) > 1]
 
