@@ -9,7 +9,7 @@ from torch import nn
 from lightning_neurohealth.activations import from_module
 from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.diagnosis import Diagnosis
-from lightning_neurohealth.layers import is_owner
+from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.memory import fitting
 from lightning_neurohealth.parameters import Parameters
@@ -68,7 +68,7 @@ class Structure:
 def look_again(monitor: Monitor) -> None:
     """Watch the model as it is now, before a measured step.
 
-    What was measured in the window so far is left out of its report, which says so; the losses are not.
+    What was measured in the window so far of layers that are others now is left out of its report, which says so.
     """
     if monitor.failure is not None or monitor.renewals > OFTEN or monitor.is_still:
         return
@@ -83,14 +83,17 @@ def look_again(monitor: Monitor) -> None:
     monitor.watch(taps.model, taps.hook_root)
     monitor.taps.backward = taps.backward
     gone = _gone(finder, monitor.finder) | _lost(parameters, monitor.parameters)
-    _keep_losses(monitor, ledger)
+    same = parameters.names == monitor.parameters.names and not _lost(parameters, monitor.parameters)
+    _keep(monitor, ledger, gone, parameters if same else None)
     _forget(monitor.diagnosis, gone)
     initial = fitting(monitor.initial, _Others(gone))
     monitor.initial = initial if initial.layers and initial.parameters else Numbers()
     if monitor.drop_window():
         names = sorted(gone & finder.modules.keys()) or sorted(gone)
         some = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-        monitor.left_out["*"] = f"modules were replaced at step {monitor.steps} ({some}); nothing before it is in here"
+        what = "them" if same else "them and of the parameters"
+        at = f"modules were replaced at step {monitor.steps} ({some})"
+        monitor.left_out["*"] = f"{at}; of {what} nothing before it is in here"
 
 
 class _Others:
@@ -106,11 +109,11 @@ class _Others:
 def _gone(old: LayerFinder, new: LayerFinder) -> set[str]:
     """Modules that are others now or none, and the layers of which they were a part."""
     modules = {name for name, module in old.modules.items() if new.modules.get(name) is not module}
-    return modules | {
-        layer.name
-        for layer in old.layers.values()
-        if {layer.owner, layer.activation, layer.name.split("#")[0]} & modules
-    }
+    return modules | {layer.name for layer in old.layers.values() if modules & _parts(layer)}
+
+
+def _parts(layer: Layer) -> set[str | None]:
+    return {layer.owner, layer.activation, layer.name, layer.name.split("#")[0]}
 
 
 def _lost(old: Parameters, new: Parameters) -> set[str]:
@@ -118,13 +121,27 @@ def _lost(old: Parameters, new: Parameters) -> set[str]:
     return {name for name, p in zip(old.names, old.tensors, strict=True) if now.get(name) is not p}
 
 
-def _keep_losses(monitor: Monitor, old: Ledger) -> None:
+def _keep(monitor: Monitor, old: Ledger, gone: set[str], parameters: Parameters | None) -> None:
+    """Go on with the losses, with layers that are none of ``gone``, and with ``parameters`` where they are the same."""
     old.settle()
-    owed = old.first_owed and not monitor._first_kept
+    owed = old.first_owed and (parameters is not None or not monitor._first_kept)
+    layers = [
+        layer
+        for layer, _ in old.all()
+        if isinstance(layer, Layer) and not layer.superseded and not gone & _parts(layer)
+    ]
     monitor.begin_ledger()
-    ledger, run = monitor.ledger, monitor.run
-    ledger.books[run] = ledger.others[run] = old.books[run]
-    ledger.first_owed = owed  # of a window that is left out, the first step is too
+    ledger = monitor.ledger
+    for before, now in ((monitor.run, monitor.run), (parameters, monitor.parameters)):
+        if before is not None and before in old.books:
+            ledger.books[now] = ledger.others[now] = book = old.books[before]
+            ledger.keep_first_of(old, book)
+    if parameters is not None:
+        monitor.parameters.last_samples = parameters.last_samples
+    ledger.inherit(old, layers, monitor.run.device)
+    ledger.first_owed = owed  # where the parameters are left out, the first step is too
+    if not owed:
+        ledger.first.clear()
     monitor._first_kept |= not owed
 
 

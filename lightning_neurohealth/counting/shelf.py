@@ -100,7 +100,7 @@ class Shelf:
 
     def has_news(self, note: Any) -> bool:
         """True if this rank would say something else than when all last agreed."""
-        return (self._facts(), note) != self._said
+        return (self._facts(), self._restored, note) != self._said
 
     @property
     def never_agreed(self) -> bool:
@@ -121,11 +121,11 @@ class Shelf:
             self._restored = []
             self.notes, layers = [note], list(own.values())
         else:
-            mine = (self._facts(), note)
+            mine = (self._facts(), self._restored, note)
             said = [mine] if alone or ranks.all_alike(mine) else ranks.gather_objects(mine)
             self._said = mine
-            self.notes = [of_rank[1] for of_rank in said]
-            found = settle([of_rank[0] for of_rank in said] + [self._restored] * bool(self._restored))
+            self.notes = [of_rank[2] for of_rank in said]
+            found = settle([of_rank[0] for of_rank in said] + [of_rank[1] for of_rank in said if of_rank[1]])
             layers = [self._agreed_layer(facts) for facts in found]
         self.agreed = sorted([*others, *layers], key=lambda subject: (isinstance(subject, Layer), subject.name))
         self.bind()
@@ -161,6 +161,18 @@ class Shelf:
         self.bind()
         return layers
 
+    def inherit(self, other: Shelf, layers: list[Layer], device: torch.device) -> None:
+        """Take up what another shelf has counted of some of its layers, for those that will be seen as the same."""
+        other.settle()
+        for layer, mine in zip(layers, self.restore([facts_of(layer) for layer in layers], device), strict=True):
+            book = self._held[mine] = other.books.get(layer) or other.of(layer)
+            self.keep_first_of(other, book)
+
+    def keep_first_of(self, other: Shelf, book: Book) -> None:
+        """Take up what another shelf has kept of the first measured step."""
+        kept = (s for statistics in book.values() for s in statistics if s in other.first)
+        self.first |= {statistic: other.first[statistic] for statistic in kept}
+
     # How
 
     def _live(self) -> list[Layer]:
@@ -194,7 +206,11 @@ class Shelf:
 
     def _take_over(self, old: Book, new: Book) -> None:
         for signal, statistics in old.items():
-            for before, after in zip(statistics, new[signal], strict=True):
+            of_kind = {type(statistic): statistic for statistic in new[signal]}
+            for before in statistics:
+                after = of_kind.get(type(before))
+                if after is None:
+                    continue  # what the layer reads now has no use for it
                 after.load({name: getattr(before, name) for name in before.kinds})
                 if before in self.first:
                     self.first[after] = self.first.pop(before)

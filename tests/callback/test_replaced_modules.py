@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from lightning_neurohealth import Monitor, NeuronHealth
 from lightning_neurohealth.tracing.finder import LayerFinder
 from tests.callback.numbers import rows
+from tests.test_ranks import BATCHES, OF_BATCHES, Every, all_numbers, doubled, train
 from tests.training import HOOKS, MLP, Learner, make_data, make_health, make_trainer
 
 Change = Callable[[nn.Module], object]
@@ -73,16 +76,55 @@ def test_layers_of_another_width_are_watched_from_the_next_epoch_on() -> None:
 
 
 @pytest.mark.parametrize("change", [wider, other_head, other_activation], ids=lambda change: change.__name__)
-def test_what_was_measured_of_the_same_window_before_is_left_out(change: Change) -> None:
+def test_what_was_measured_of_them_in_the_same_window_before_is_left_out(change: Change) -> None:
     health, _ = fit_changing(3, change)
     first, second = health.reports
-    assert (rows(first), rows(second)) == (40, 64)
+    kept = {wider: set(), other_head: {"net.fc1"}, other_activation: {"net.fc2"}}[change]
+    assert {name: rows(first, name) for name in first} == {name: 64 if name in kept else 40 for name in first}
+    assert rows(second) == 64
+    assert ("parameters" in first.coverage.missed["*"]) == (change is not other_activation)
     assert (first.steps, first.measured) == (8, 5)
     assert len(first.run["train_loss"]) == 8
     assert "replaced at step 3" in first.coverage.missed["*"]
     assert "net.fc2" in first.coverage.missed["*"] or change is other_activation
     assert second.coverage.unwatched == {}
     assert first["net.fc1"].function == ("tanh" if change is other_activation else "relu")
+
+
+def test_layers_that_stay_keep_what_was_measured() -> None:
+    torch.manual_seed(0)
+    net, batches = MLP().double(), torch.randn(6, 8, 4, dtype=torch.float64)
+    monitor = Monitor(net, every_n_steps=1, window="epoch", measures="full")
+    for step, x in enumerate(batches):
+        if step == 3:
+            net.fc2 = nn.Linear(8, 1).double()
+        with monitor:
+            net(x).mean().backward()
+    report = monitor.close()
+    monitor.remove()
+    on = net.act(net.fc1(batches.flatten(0, 1))) > 0
+    torch.testing.assert_close(report["fc1"]["on_rate"], on.double().mean(0))
+    assert (float(report["fc1"]["activation_rows"]), float(report["fc2"]["activation_rows"])) == (48, 24)
+
+
+class SwapAt(Callback):
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 2:
+            other_activation(pl_module.net)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_two_ranks_keep_the_same(tmp_path: Path) -> None:
+    first, second = train(Every(MLP()), tmp_path / "two", extra=[SwapAt()], max_epochs=2)
+    (alone,) = train(Every(MLP(), doubled(BATCHES)), tmp_path / "one", 1, extra=[SwapAt()], max_epochs=2)
+    assert first["reports"] == second["reports"]
+    for index in (0, 1):
+        ours, expected = all_numbers(first, index), all_numbers(alone, index)
+        assert list(ours) == list(expected)
+        for name in ours.keys() - {name for name in ours if name.split()[-1] in OF_BATCHES}:
+            torch.testing.assert_close(ours[name], expected[name], rtol=1e-9, atol=1e-14, equal_nan=True, msg=name)
+    seen = [report["layers"][name]["activation_rows"] for report in first["reports"] for name in ("net.fc1", "net.fc2")]
+    assert seen == [16, 64, 64, 64]  # the step in which it was replaced is one of the old model
 
 
 class ChangeAtTheEnd(ChangeAt):
