@@ -43,8 +43,9 @@ class RecycleDormant(Callback):
     After every n-th window of NeuronHealth, neurons with a dormancy of at most tau get fresh incoming weights and
     outgoing weights of 0, and the optimizer forgets its moments of them; the same ones on every rank. How many is
     logged as ``neurohealth/recycled``. Layers in which that cannot be done (residual sums, tied weights) stay as they
-    are, see ``left``. Only what the first training step runs is known. A checkpoint keeps the count of windows, what
-    was recycled, and what is due.
+    are, see ``left``. What a neuron gave is missing then, a constant of a norm behind it too, which :func:`recycle`
+    leaves in a bias. Only what the first training step runs is known. A checkpoint keeps the count of windows, what was
+    recycled, and what is due.
 
     Args:
         every_n_windows: Recycle at the end of one window in N.

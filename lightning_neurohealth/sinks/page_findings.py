@@ -35,26 +35,25 @@ def findings(report: Report, layers: list[str]) -> str:
 def _item(group: FindingGroup, targets: Mapping[str, str], reasoned: bool) -> str:
     worst = group.worst
     if group.together:
-        where, body = group.count, _several(group, targets)
+        where, what, each = group.count, _terms([("worst", _told(worst, targets))]), _each(group, targets)
     else:
-        what = _terms([("what", text(worst.message))])
-        where, body = _target(worst, targets), f'<p class="dim">{_since(worst)}</p>{what}'
+        what = f'<p class="dim">{_since(worst)}</p>' + _terms([("what", text(worst.message))])
+        where, each = _target(worst, targets), ""
     why = _terms((word, text(reason)) for word, reason in reasons(worst))
     if why and not reasoned:
         why = f"<details><summary>why, and what to do</summary>{why}</details>"
     return (
         f'<li class="finding {worst.severity.name.lower()}"><h3>{sign(worst.severity)} '
-        f"{text(worst.condition.replace('_', ' '))} in {where}</h3>{body}{why}</li>"
+        f"{text(worst.condition.replace('_', ' '))} in {where}</h3>{what}{why}{each}</li>"
     )
 
 
-def _several(group: FindingGroup, targets: Mapping[str, str]) -> str:
-    each = joined(
+def _each(group: FindingGroup, targets: Mapping[str, str]) -> str:
+    items = joined(
         f'<li><span class="{f.severity.name.lower()}">{sign(f.severity)}</span> {_told(f, targets)}</li>'
         for f in group.findings
     )
-    every = f"<details><summary>all {len(group.findings)} layers</summary><ul>{each}</ul></details>"
-    return _terms([("worst", _told(group.worst, targets))]) + every
+    return f"<details><summary>all {len(group.findings)} layers</summary><ul>{items}</ul></details>"
 
 
 def _told(finding: Finding, targets: Mapping[str, str]) -> str:
