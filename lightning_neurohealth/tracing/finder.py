@@ -8,7 +8,6 @@ does not tell the neuron axis, ``(N, C, T)`` and ``(N, T, D)`` look alike: the p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -98,6 +97,7 @@ class LayerFinder:
         if self.tracing:
             self._drop_arithmetic()
             self._seen.settle_order()
+            self._seen.settle_heads()
         waits = self._patience.waits(self._seen.sites.keys(), self.tracing)
         self.tracing = bool(self._functions) or self._weights_used or not self.layers or waits
 
@@ -245,8 +245,8 @@ class LayerFinder:
     ) -> None:
         axis = heads_axis(function, args, out, bool(tensors) and self._origins.of(tensors[0]).shares)
         if axis is not None:
-            origin, name = self._origins.of(out), self.calls.numbered(heads_name(caller))
-            self._origins.note(out, replace(origin, heads=heads_in(name, out, axis, origin.carried)))
+            name = self.calls.numbered(heads_name(caller))
+            self._seen.note_attention(heads_in(name, out, axis, self._origins.of(out).carried), out)
 
     def _compose(self, caller: str | None, root: Tensor, out: Tensor) -> Layer | None:
         within = f"{caller}." if caller else ""

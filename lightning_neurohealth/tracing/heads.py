@@ -20,6 +20,7 @@ TURNS = {"TransposeBackward0", "ViewBackward0", "UnsafeViewBackward0", "SqueezeB
 """What ``nn.MultiheadAttention`` does with its output after the last product."""
 PRODUCTS = {"AddmmBackward0": "_saved_mat1", "MmBackward0": "_saved_self"}
 """That product, and the name under which it keeps what it reads."""
+UNREAD = "the heads of this attention are not told apart: no Linear reads what they give, as they give it"
 HIDDEN = "seen only where the out_proj of a MultiheadAttention trains, outside of checkpoints and evaluations"
 
 

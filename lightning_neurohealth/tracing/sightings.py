@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from lightning_neurohealth.activations import IDENTITY, Activation
 from lightning_neurohealth.layers import ROOT, Layer, axis_in, merged_order
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import Part, piece
-from lightning_neurohealth.tracing.heads import Heads, heads_layer
+from lightning_neurohealth.tracing.heads import UNREAD, Heads, heads_layer
 from lightning_neurohealth.tracing.origins import NOWHERE, Origin, Origins, guessed_axis, stored_axis, tensors_in
 from lightning_neurohealth.tracing.owners import Owners
 from lightning_neurohealth.tracing.weights import Applied, know_weight
@@ -42,6 +43,7 @@ class Sightings:
         self.heads: dict[str, Layer | None] = {}
         self.seeks_heads = True
         self._head_readers: dict[str, str] = {}
+        self._attentions: set[str] = set()
         self._replaced: dict[str, Layer] = {}
         self._activated: dict[int, str] = {}
         self._inputs: dict[str, tuple[str | None, bool]] = {}
@@ -94,6 +96,21 @@ class Sightings:
         layer = self._register(self._layer(call, call, axis, out, function, activation), owner)
         self.sites[call] = layer
         return layer
+
+    def note_attention(self, heads: Heads, given: Tensor) -> None:
+        """Attention has given ``given``, in which ``heads`` lie."""
+        self.origins.note(given, replace(self.origins.of(given), heads=heads))
+        if heads.count and self.seeks_heads and self._patterns.wanted(heads.name):
+            self._attentions.add(heads.name.split("#")[0])
+
+    def settle_heads(self) -> None:
+        """A step was seen: name attention of which no heads were found."""
+        found = {layer.name.split("#")[0] for layer in self.heads.values() if layer is not None}
+        for name in sorted(self._attentions):
+            if name not in found:
+                self.unknown.setdefault(name, UNREAD)
+            elif self.unknown.get(name) == UNREAD:
+                del self.unknown[name]
 
     def attend(self, call: str, heads: Heads | None, x: Tensor, reader: nn.Module | None) -> None:
         """``call`` of ``reader`` reads ``x``, in which ``heads`` lie."""

@@ -138,6 +138,15 @@ def test_heads_that_cannot_be_seen_are_named(way: str) -> None:
     assert report.coverage.missed[name].startswith("excluded" if way == "excluded" else "seen only where")
 
 
+def test_heads_behind_a_norm_are_named() -> None:
+    net = Eager("fused")
+    net.out = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8))
+    report = watch_step(nn.Sequential(net, nn.Linear(8, 1)), torch.randn(2, 3, 8), steps=2)[1]
+    assert "0.heads" not in report
+    assert report.coverage.unwatched.keys() == {"0.heads"}
+    assert "no Linear reads" in report.coverage.missed["0.heads"]
+
+
 def test_another_layer_that_reads_them_is_not_counted_again() -> None:
     class Two(Eager):
         def forward(self, x: Tensor) -> Tensor:
