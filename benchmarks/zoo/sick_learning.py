@@ -242,6 +242,21 @@ def corrupted_batch() -> Seen:
 
 
 @sick("loss_spike", WARNING)
+def batches_in_another_unit() -> Seen:
+    """One in thirty."""
+    net, data = chain([4, 32, 32, 1], nn.Tanh), curve()
+    check(
+        loss_of(net, (data[0], 20 * data[1]), regress) > 50 * loss_of(net, data, regress), "they have 50 times the loss"
+    )
+    steps = count()
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return regress(net, x, 20 * y if next(steps) % 30 == 29 else y)
+
+    return Seen(fit(net, data, loss, optimizer=sgd(1e-3), epochs=6))
+
+
+@sick("loss_spike", WARNING)
 def spike_in_a_regression() -> Seen:
     net, data = chain([4, 32, 32, 1], nn.Tanh), curve()
     wrong = (data[0], data[1] + 30)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.zoo.data import images, points, sentences, signals
+from benchmarks.zoo.data import curve, images, points, sentences, signals
 from benchmarks.zoo.networks import Autoencoder, ChannelsLast, ConvNet, Transformer, chain, deep, waves
 from benchmarks.zoo.training import (
     Seen,
@@ -137,6 +137,15 @@ def saturated_waves() -> Seen:
     reports = fit(net, data, optimizer=sgd(1e-5), epochs=5)
     check(stuck(written_by(net, net.act2, data[0], 1), -1, 1) > 0.95, "conv2 is at its ends")
     return Seen(reports, of("conv2"))
+
+
+@sick("saturation")
+def targets_beyond_the_range() -> Seen:
+    """A sigmoid at the end, for targets around 5."""
+    net, (x, y) = chain([4, 48, 1]).append(nn.Sigmoid()), curve()
+    reports = fit(net, (x, y + 5), regress, optimizer=adam(2e-2))
+    check(net(x).min() > 0.97, "the output is at its upper end")
+    return Seen(reports, of("head"))
 
 
 # Zeros

@@ -29,8 +29,6 @@ from lightning_neurohealth.window import Past, Window
 
 STILL, LARGE = 1e-6, 0.1
 NOISE, SIGNAL = 1.5, 3.0
-SLOW = 0.01
-"""Share of the loss whose fall over the second half of the run, beyond its noise, shows that it has got going late."""
 ENDS = 0.80
 """Share of rows × neurons of an output at an end of its activation: as of a hidden layer (saturation)."""
 
@@ -120,12 +118,13 @@ class Plateau(RunRule):
             remedy = "lower the learning rate tenfold or more, and warm it up"
         elif ends is not None:
             cause = (
-                f"{ends.name} is at an end of {ends.function.name} on nearly all rows: targets lie beyond its range, "
+                f"{ends.name} is at an end of {ends.function.name} on most rows: targets lie beyond its range, or it "
             )
-            cause += f"or it was thrown there{known}"
+            cause += f"was thrown there{known}"
             remedy = f"bring the targets into the range of {ends.function.name}, or let {ends.name} end without it"
-        elif (fall.share > 3 * fall.error and not snr < NOISE) or (fall.drift < 0 and fall.drifts(SLOW)):
+        elif (fall.share > 3 * fall.error and not snr < NOISE) or fall.drift < -3 * fall.drift_error:
             severity = Severity.WARNING
+            # one that falls beyond doubt over the second half of the run may have got going late
             cause = f"it does fall, but slowly{known}"
             remedy = "raise the learning rate three- to tenfold"
         elif snr < NOISE:

@@ -191,7 +191,7 @@ def test_a_slow_fall_is_a_warning() -> None:
 
 def test_what_has_got_going_late_is_a_warning() -> None:
     """A product of two factors that begin small: flat first, and then faster and faster."""
-    late = [x - 0.05 * (i / 200) ** 3 for i, x in enumerate(noise(2.3, 0.005, 200))]
+    late = [x - 0.02 * (i / 200) ** 3 for i, x in enumerate(noise(2.3, 0.005, 200))]
     assert level(judge(late, snr=1.0)) == Severity.WARNING
     assert level(judge(noise(2.3, 0.005, 200), snr=1.0)) == Severity.SERIOUS
 
