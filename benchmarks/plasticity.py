@@ -4,7 +4,7 @@ Each task gives the same digits new random labels, which can only be learnt by h
 task to task. Prints, for each task, the share of hidden neurons with a dormancy of at most 0.1 and the accuracy on the
 task's own training data at its end.
 
-    python benchmarks/plasticity.py --tasks 16 --seeds 1
+    python -m benchmarks.plasticity --tasks 12 --seeds 3
 """
 
 from __future__ import annotations
