@@ -99,13 +99,15 @@ def _fits(facts: Facts, finder: LayerFinder, parameters: Parameters) -> bool:
     if not finder.patterns.wanted(facts["name"]):
         return False
     if facts["weight"] is None:
-        function = facts["activation"] == facts["function"]["name"]
-        return call in finder.modules or (function and call.rpartition(".")[0] in finder.modules)
+        function = facts["activation"] == facts["function"]["name"] or facts.get("channels")
+        return call in finder.modules or bool(function and call.rpartition(".")[0] in finder.modules)
     if facts["weight"] not in parameters.names:
         return False
     weight = parameters.tensors[parameters.names.index(facts["weight"])]
     axis = facts["weight_axis"]
-    return axis is None or (axis < weight.dim() and weight.shape[axis] == facts["neurons"])
+    if axis is None or id(weight) in parameters.slices:
+        return True
+    return bool(axis < weight.dim() and weight.shape[axis] == facts["neurons"])
 
 
 def _warn(dropped: Mapping[str, list[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,15 @@ def train(model: nn.Module, rows: Tensor, share: float = 1.0) -> dict[str, dict[
     monitor = Monitor(model, every_n_steps=1, measures="full")
     monitor.intake.gradient_scale = share
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    for step in rows:
+    for number, step in enumerate(rows):
+        if number == 2:  # as if the run had been cut here
+            state = monitor.state_dict()
+            monitor.remove()
+            monitor = Monitor(model, every_n_steps=1, measures="full")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                monitor.load_state_dict(state)
+            monitor.intake.gradient_scale = share
         optimizer.zero_grad()
         with monitor:
             model(step).square().mean().backward()
@@ -135,9 +144,11 @@ def train(model: nn.Module, rows: Tensor, share: float = 1.0) -> dict[str, dict[
     monitor.remove()
     assert report is not None
     missed = {name for name, why in report.coverage.missed.items() if why.startswith("FSDP1")}
+    missed.add("parameter_change")  # begins anew at a cut, where ranks share the parameters
     of_run = {name: report.run[name] for name in ("global_gradient_norm", "update_ratio")}
     layer = {name: value for name, value in report["fc1"].items() if name not in missed}
-    parameters = {f"{name} {m}": v for name, of_one in report.parameters.items() for m, v in of_one.items()}
+    tables = [(name, of_one.items()) for name, of_one in report.parameters.items()]
+    parameters = {f"{name} {m}": value for name, of_one in tables for m, value in of_one if m not in missed}
     return {"parameters": parameters, "run": of_run, "fc1": layer, "missed": dict.fromkeys(missed, torch.empty(0))}
 
 

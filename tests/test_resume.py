@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,28 @@ def check_equal(resumed: list[Report], whole: list[Report]) -> None:
         assert len(ours) > 50
         for name, value in theirs.items():
             assert torch.equal(ours[name].nan_to_num(nan=-7.0), value.nan_to_num(nan=-7.0)), (report.index, name)
+
+
+class Attentive(nn.Module):
+    """Each row attends to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.attention, self.head = nn.Linear(4, 8), nn.MultiheadAttention(8, 2), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fc1(x).unsqueeze(0)
+        return self.head(self.attention(z, z, z)[0])[0]
+
+
+def test_heads_of_attention_go_on(tmp_path: Path) -> None:
+    whole, resumed, file = make_health(rules=RULES), make_health(rules=RULES), tmp_path / "cut.ckpt"
+    make_trainer(whole, SaveAt(9, file), max_epochs=2).fit(Steady(Attentive()), make_data(rows=48))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        make_trainer(resumed, max_epochs=2).fit(Steady(Attentive()), make_data(rows=48), ckpt_path=file)
+    assert "net.attention.heads" in resumed.report
+    check_equal(resumed.reports, whole.reports)
 
 
 @pytest.mark.parametrize(("every", "cut"), [(1, 2), (1, 5), (1, 7), (1, 13), (1, 15), (2, 7), (3, 8), (4, 9)])
