@@ -93,7 +93,9 @@ class Diagnosis:
                     firm.add((rule.name, place))
         self._streaks, self._since = streaks, since
         order = {name: i for i, name in enumerate(layers)}
-        found = one_of_each([replace(f, since=since[f.condition, f.layer]) for f in found], layers)
+        rates, began = self._rates(window), [since[f.condition, f.layer] for f in found]
+        dated = [replace(f, since=of, learning_rate=rates.get(of)) for f, of in zip(found, began, strict=True)]
+        found = one_of_each(dated, layers)
         if any(f.condition == "non_finite" for f in found):
             # what other rules see from then on is its wake, unless it was there before
             known = (
@@ -112,6 +114,12 @@ class Diagnosis:
         self._history.append((window, numbers))
         del self._history[1:-MEMORY]
         return found, recovered
+
+    def _rates(self, window: Window) -> dict[tuple[int, int], float]:
+        """Learning rates by epoch and step, of the windows that are remembered and of what began in forgotten ones."""
+        rates = {f.since: f.learning_rate for f in self.findings if f.learning_rate is not None}
+        windows = [*(w for w, _ in self._history), window]
+        return rates | {(w.epoch, w.step): w.learning_rate for w in windows if not math.isnan(w.learning_rate)}
 
     def _verdicts(self, rule: Rule, facts: dict[str, Any], numbers: Numbers) -> list[tuple[Layer | None, Verdict]]:
         try:

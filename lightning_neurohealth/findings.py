@@ -32,6 +32,7 @@ class Finding:
         cause: What the evidence says about why.
         remedy: What to do, naming the layer.
         since: ``(epoch, step)`` at the end of the window in which the condition was first seen.
+        learning_rate: The largest learning rate then, ``None`` where it is not known.
     """
 
     condition: str
@@ -45,11 +46,18 @@ class Finding:
     cause: str = ""
     remedy: str = ""
     since: tuple[int, int] = (0, 0)
+    learning_rate: float | None = None
 
     @property
     def where(self) -> str:
         """The layer's name, or ``"run"``."""
         return self.layer or "run"
+
+    @property
+    def beginning(self) -> str:
+        """``"since epoch 2, step 120 (learning rate 0.001)"``."""
+        rate = "" if self.learning_rate is None else f" (learning rate {self.learning_rate:.2g})"
+        return f"since epoch {self.since[0]}, step {self.since[1]}{rate}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers only, fit for JSON."""
@@ -65,6 +73,7 @@ class Finding:
             "cause": self.cause,
             "remedy": self.remedy,
             "since": list(self.since),
+            "learning_rate": self.learning_rate,
         }
 
 

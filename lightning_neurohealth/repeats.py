@@ -52,11 +52,13 @@ def _joined(module: str, findings: list[Finding]) -> Finding:
     first, *others = findings
     if not others:
         return first
+    earliest = min(findings, key=lambda f: f.since)
     calls = sorted(int(f.layer.partition("#")[2] or 1) for f in others if f.layer)
     which = f"call {calls[0]}" if len(calls) == 1 else f"{len(calls)} more calls, {calls[0]} to {calls[-1]}"
     return replace(
         first,
         layer=module,
         message=f"{first.message}; so it is at {which}",
-        since=min(f.since for f in findings),
+        since=earliest.since,
+        learning_rate=earliest.learning_rate,
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neurohealth import Finding, Monitor, Severity
-from lightning_neurohealth.diagnosis import Diagnosis
+from lightning_neurohealth.diagnosis import MEMORY, Diagnosis
 from lightning_neurohealth.measuring import Numbers
 from lightning_neurohealth.rules import LayerRule, Rule, RunRule, Verdict, all_rules
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
@@ -180,6 +180,20 @@ def test_since_is_the_first_window_that_showed_it() -> None:
     for _ in range(3):
         (found,) = run.window(2, epoch=2)[0]
         assert found.since == (1, 40)
+
+
+def test_says_the_learning_rate_at_which_it_began() -> None:
+    """Also once the window in which it did is forgotten, and nothing where it was not known."""
+    run = Run(Complains(), Interrupts())
+    run.window(0)
+    run.window(2, learning_rate=0.5)
+    for _ in range(MEMORY + 10):
+        (found, *_), _ = run.window(2, learning_rate=0.001)
+    assert (found.since, found.learning_rate) == ((0, 40), 0.5)
+    assert found.beginning == "since epoch 0, step 40 (learning rate 0.5)"
+    unknown = Run(Interrupts()).window(3)[0][0]
+    assert unknown.learning_rate is None
+    assert unknown.beginning == "since epoch 0, step 20"
 
 
 def test_since_begins_anew_after_a_recovery() -> None:

@@ -115,8 +115,7 @@ def verdict(report: Report) -> str:
 
 def place_of(finding: Finding) -> str:
     """Where, since when and what, behind the name of the condition."""
-    epoch, step = finding.since
-    return f"in {printable(finding.where)}, since epoch {epoch}, step {step}: {finding.message}"
+    return f"in {printable(finding.where)}, {finding.beginning}: {finding.message}"
 
 
 def reasons(finding: Finding) -> list[tuple[str, str]]:

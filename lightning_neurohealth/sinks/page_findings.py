@@ -37,7 +37,7 @@ def _item(group: FindingGroup, targets: Mapping[str, str], reasoned: bool) -> st
     if group.together:
         where, what, each = group.count, _terms([("worst", _told(worst, targets))]), _each(group, targets)
     else:
-        what = f'<p class="dim">{_since(worst)}</p>' + _terms([("what", text(worst.message))])
+        what = f'<p class="dim">{worst.beginning}</p>' + _terms([("what", text(worst.message))])
         where, each = _target(worst, targets), ""
     why = _terms((word, text(reason)) for word, reason in reasons(worst))
     if why and not reasoned:
@@ -57,16 +57,12 @@ def _each(group: FindingGroup, targets: Mapping[str, str]) -> str:
 
 
 def _told(finding: Finding, targets: Mapping[str, str]) -> str:
-    since = f'<span class="dim">{_since(finding)}</span>'
+    since = f'<span class="dim">{finding.beginning}</span>'
     return f"{_target(finding, targets)} {since}<br>{text(finding.message)}"
 
 
 def _target(finding: Finding, targets: Mapping[str, str]) -> str:
     return targets.get(finding.where) or text(finding.where)
-
-
-def _since(finding: Finding) -> str:
-    return f"since epoch {finding.since[0]}, step {finding.since[1]}"
 
 
 def _terms(rows: Iterable[tuple[str, str]]) -> str:

@@ -30,7 +30,11 @@ NAME = 'a/b [0], "q"\n</script>ä🎉'
 def chain(windows: int = 3) -> Report:
     report = None
     for index in range(windows):
-        found = [make_finding(NAME, neurons=(1, 3), value=math.inf), make_finding(None, "plateau", 1)] if index else []
+        found = (
+            [make_finding(NAME, neurons=(1, 3), value=math.inf, learning_rate=0.01), make_finding(None, "plateau", 1)]
+            if index
+            else []
+        )
         report = make_report(
             [NAME, "head"],
             found,
