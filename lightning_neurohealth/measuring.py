@@ -14,7 +14,6 @@ from lightning_neurohealth.across import Across
 from lightning_neurohealth.counting.ledger import Book
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import Measure
-from lightning_neurohealth.measures.base import NEXT
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.signals import FLOWS
 from lightning_neurohealth.statistics import Subject
@@ -122,11 +121,10 @@ def _try(
 
 def _compute(measure: Measure, subject: Subject, book: Book, after: Book) -> Tensor | None:
     arguments: dict[str, Any] = {}
-    asked = [(signal.value, book, signal) for signal in measure.needs]
-    asked += [(NEXT + signal.value, after, signal) for signal in measure.of_next]
-    for name, source, signal in asked:
-        statistic = next((s for s in source.get(signal, ()) if type(s) is measure.needs[signal]), None)
-        if statistic is None or (float(statistic.new_rows) == 0 and measure.subject != "run"):
+    for name, signal, kind in measure.asks:
+        source = after if signal.value != name else book
+        statistic = next((s for s in source.get(signal, ()) if type(s) is kind), None)
+        if statistic is None or (measure.subject != "run" and float(statistic.new_rows) == 0):
             return None
         arguments[name] = statistic
     if measure.wants_subject:

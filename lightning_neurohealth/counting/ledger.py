@@ -148,7 +148,7 @@ class Ledger(Shelf):
 
     def settle(self) -> None:
         """Bring all states up to date."""
-        self._tally.settle(self._all_statistics())
+        self._tally.settle(self._all_statistics)
         self._keep_up()
 
     def _keep_up(self) -> None:
@@ -197,6 +197,8 @@ class Ledger(Shelf):
     def commit(self, later: bool = False) -> None:
         """What was taken counts: at once, or ``later``, when somebody reads the states."""
         pending = self._taken()
+        if not later:
+            self._tally.settle(self._all_statistics)
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
         if superseded:
             pending = [share for share in one_by_one(pending) if share.slots[0].subject not in superseded]
@@ -217,10 +219,11 @@ class Ledger(Shelf):
                     now.append((share.members, share.partials))
                 else:
                     again.append(share)
-            self._tally.add(now, self._all_statistics)
+            if later:
+                self._tally.add(now, self._all_statistics)
+            else:
+                self._tally.add_once(now)
             pending = again
-        if not later:
-            self._tally.settle(self._all_statistics())
 
     def _all_statistics(self) -> list[Statistic]:
         return list(self.statistics())
@@ -270,7 +273,7 @@ class Ledger(Shelf):
             alone: True if other ranks do not take part, because they may be gone.
         """
         self.settle()
-        merged = self._merger.merge(note, sums, first=self.first_owed, alone=alone)
+        merged = self._merger.merge(note, sums, first=self.first_owed, alone=alone, keep=True)
         self.sums = merged.sums
         firsts = self._merger.twins(merged.first, keep=False) if self.first_owed else None
         self.first, self.first_owed = {}, False
@@ -290,7 +293,9 @@ class Ledger(Shelf):
         now: dict[Statistic, States] = {}
         for mine, twin in self._merger.pairs():
             lasting = (
-                {} if mine.decay is None else {name: getattr(twin, name) for name in mine.kinds.keys() - mine.steady}
+                {}
+                if mine.decay is None
+                else {name: getattr(twin, name).clone() for name in mine.kinds.keys() - mine.steady}
             )
             now[mine] = {name: getattr(mine, name) for name in mine.kinds} | lasting
         return Merged(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,48 @@ class Merged:
     sums: list[float] = field(default_factory=list)
 
 
+class Packing:
+    """States of some subjects, in the order in which all ranks pack them.
+
+    Attributes:
+        entries: By kind, the statistic, the name and the tensor of each.
+    """
+
+    def __init__(self, subjects: Sequence[Subject], shelf: Shelf, states_of: Callable[[Statistic], States]) -> None:
+        self.entries: dict[Kind, list[Entry]] = {kind: [] for kind in KINDS}
+        self._books = [shelf.of(subject) for subject in subjects]
+        self._host: dict[Kind, Tensor] = {}
+        self.states: dict[Statistic, States] = {}
+        for book in self._books:
+            for statistics in book.values():
+                for statistic in statistics:
+                    states = states_of(statistic)
+                    for name, kind in statistic.kinds.items():
+                        self.entries[kind].append((statistic, name, states[name]))
+        self.flat = {kind: [tensor.reshape(-1) for _, _, tensor in of_kind] for kind, of_kind in self.entries.items()}
+
+    def holds(self, subjects: Sequence[Subject], shelf: Shelf) -> bool:
+        """True if these are the very tensors that the states of ``subjects`` are now."""
+        return (
+            len(subjects) == len(self._books)
+            and all(shelf.of(subject) is book for subject, book in zip(subjects, self._books, strict=True))
+            and all(getattr(s, name) is tensor for of_kind in self.entries.values() for s, name, tensor in of_kind)
+        )
+
+    def unpack(self, packed: Tensor, kind: Kind, start: int) -> int:
+        """Take merged states from ``start`` on; gives where they end. Each time into the same memory."""
+        size = sum(tensor.numel() for tensor in self.flat[kind])
+        part = packed[start : start + size]
+        if kind in self._host:
+            self._host[kind].copy_(part)
+        else:
+            self._host[kind] = part.clone()
+            views = self._host[kind].split([tensor.numel() for tensor in self.flat[kind]])
+            for (statistic, name, tensor), view in zip(self.entries[kind], views, strict=True):
+                self.states.setdefault(statistic, {})[name] = view if tensor.dim() == 1 else view.view(tensor.shape)
+        return start + size
+
+
 class Merger:
     """Merges what stands on a shelf.
 
@@ -43,11 +85,15 @@ class Merger:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self._twins: dict[Subject, Book] = {}
+        self._packing: Packing | None = None
 
-    def merge(self, note: Any, sums: Sequence[float] = (), *, first: bool, alone: bool = False) -> Merged:
+    def merge(
+        self, note: Any, sums: Sequence[float] = (), *, first: bool, alone: bool = False, keep: bool = False
+    ) -> Merged:
         """Reduce all agreed statistics, and with ``first`` their states after the first measured step.
 
-        With ``alone``, other ranks do not take part, and what they have seen is missing.
+        With ``alone``, other ranks do not take part, and what they have seen is missing. With ``keep``, what comes out
+        stands where it stood the last time.
         """
         shelf, merged = self.shelf, Merged()
         alone = alone or ranks.world_size() == 1
@@ -55,7 +101,7 @@ class Merger:
             shelf.agree(note, alone)
         shelf.bind()
         news = float(not alone and shelf.has_news(note))
-        *merged.sums, news = self._reduce(shelf.agreed, [*sums, news], merged, first, alone)
+        *merged.sums, news = self._reduce(shelf.agreed, [*sums, news], merged, first, alone, keep)
         if news:
             before = set(shelf.agreed)
             shelf.agree(note)
@@ -89,34 +135,40 @@ class Merger:
                 yield from zip(statistics, self._twins[subject][signal], strict=True)
 
     def _reduce(
-        self, subjects: Iterable[Subject], sums: list[float], merged: Merged, first: bool, alone: bool
+        self,
+        subjects: Sequence[Subject],
+        sums: list[float],
+        merged: Merged,
+        first: bool,
+        alone: bool,
+        keep: bool = False,
     ) -> list[float]:
-        now = self._entries(subjects, self._now)
-        then = self._entries(subjects, self._first) if first else {kind: [] for kind in KINDS}
+        now = self._packed(subjects, keep)
+        packings = [now, Packing(subjects, self.shelf, self._first)] if first else [now]
         for kind in KINDS:
-            entries = now[kind] + then[kind]
+            flat = [tensor for packing in packings for tensor in packing.flat[kind]]
             along = sums if kind == "sum" else []
-            if not entries and not along:
+            if not flat and not along:
                 continue
-            packed = _pack([tensor for _, _, tensor in entries], along)
+            packed = _pack(flat, along)
             if not alone:
                 packed = ranks.all_reduce(packed, kind)
-            packed = packed.cpu()
-            start = _unpack(packed, 0, now[kind], merged.now)
-            start = _unpack(packed, start, then[kind], merged.first)
+            packed, start = packed.cpu(), 0
+            for packing in packings:
+                start = packing.unpack(packed, kind, start)
             if along:
                 sums = packed[start:].tolist()
+        for states, packing in zip((merged.now, merged.first), packings, strict=False):
+            states.update(packing.states)
         return sums
 
-    def _entries(self, subjects: Iterable[Subject], states_of: Any) -> dict[Kind, list[Entry]]:
-        entries: dict[Kind, list[Entry]] = {kind: [] for kind in KINDS}
-        for subject in subjects:
-            for statistics in self.shelf.of(subject).values():
-                for statistic in statistics:
-                    states = states_of(statistic)
-                    for name, kind in statistic.kinds.items():
-                        entries[kind].append((statistic, name, states[name]))
-        return entries
+    def _packed(self, subjects: Sequence[Subject], keep: bool) -> Packing:
+        if keep and self._packing is not None and self._packing.holds(subjects, self.shelf):
+            return self._packing
+        packing = Packing(subjects, self.shelf, self._now)
+        if keep:
+            self._packing = packing
+        return packing
 
     def _now(self, statistic: Statistic) -> States:
         return {name: getattr(statistic, name) for name in statistic.kinds}
@@ -130,13 +182,6 @@ class Merger:
 
 def _pack(tensors: list[Tensor], along: list[float]) -> Tensor:
     device = tensors[0].device if tensors else None
-    parts = [tensor.reshape(-1).to(device) for tensor in tensors]
-    return torch.cat([*parts, torch.tensor(along, dtype=torch.float64, device=device)])
-
-
-def _unpack(packed: Tensor, start: int, entries: list[Entry], into: dict[Statistic, States]) -> int:
-    sizes = [tensor.numel() for _, _, tensor in entries]
-    parts = packed[start : start + sum(sizes)].split(sizes)
-    for (statistic, name, tensor), part in zip(entries, parts, strict=True):
-        into.setdefault(statistic, {})[name] = part if tensor.dim() == 1 else part.view(tensor.shape)
-    return start + sum(sizes)
+    if any(tensor.device != device for tensor in tensors):
+        tensors = [tensor.to(device) for tensor in tensors]
+    return torch.cat([*tensors, torch.tensor(along, dtype=torch.float64, device=device)])

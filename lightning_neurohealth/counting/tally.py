@@ -16,6 +16,12 @@ Group = tuple[Kind, "float | None", torch.device]
 NONE: tuple[list[Place], None] = [], None
 MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
 
+MERGE_EACH: dict[Kind, Any] = {
+    "sum": torch._foreach_add_,
+    "min": torch._foreach_minimum_,
+    "max": torch._foreach_maximum_,
+}
+
 
 class Layout:
     """Where the partials of steps that bring the same go.
@@ -70,7 +76,7 @@ class Tally:
         if not self._layout.fits(shares):
             self._layout = Layout(shares)
         if any(self._flat.get(group, NONE)[0] != places for group, places in self._layout.places.items()):
-            self.settle(statistics())
+            self.settle(statistics)
         parts: dict[Group, list[Tensor]] = {group: [] for group in self._layout.places}
         for (members, partials), (tensors, counts) in zip(shares, self._layout.plans, strict=True):
             for name in counts:
@@ -95,10 +101,10 @@ class Tally:
             if decay is not None:
                 flat.mul_(decay)
 
-    def settle(self, statistics: Iterable[Statistic]) -> None:
-        """Bring the states up to date; ``statistics`` are all that may fade."""
+    def settle(self, statistics: Callable[[], Iterable[Statistic]]) -> None:
+        """Bring the states up to date; ``statistics`` gives all that may fade."""
         for _ in range(self._fades):
-            self._fade_states(statistics)
+            self._fade_states(statistics())
         for places, flat in self._flat.values():
             states = [state for place in places for state in _states(place)]
             parts = flat.split([state.numel() for state in states])
@@ -107,6 +113,27 @@ class Tally:
         if counts:
             torch._foreach_add_([state for state, _ in counts], [rows for _, rows in counts])
         self._flat, self._rows, self._fades = {}, {}, 0
+
+    @staticmethod
+    def add_once(shares: Iterable[tuple[Members, Partials]]) -> None:
+        """Take partials into states that are up to date, where no more of the kind will come soon."""
+        added: dict[Kind, tuple[list[Tensor], list[Any]]] = {}
+        counted: tuple[list[Tensor], list[Any]] = [], []
+        for members, partials in shares:
+            for statistic, own in members.split(partials):
+                for name, partial in own.items():
+                    state = getattr(statistic, name)
+                    if isinstance(partial, int):
+                        into, new = counted
+                    else:
+                        into, new = added.setdefault(statistic.kinds[name], ([], []))
+                        partial = partial.double().view(state.shape)
+                    into.append(state)
+                    new.append(partial)
+        for kind, (states, parts) in added.items():
+            MERGE_EACH[kind](states, parts)
+        if counted[0]:
+            torch._foreach_add_(*counted)
 
     def _fade_states(self, statistics: Iterable[Statistic]) -> None:
         fading: dict[float, list[Tensor]] = {}

@@ -28,6 +28,7 @@ class Measure(ABC):
         name: The class's name in snake case, as in reports and loggers.
         needs: Signal to statistic.
         of_next: Signals of the next layer among them.
+        asks: The same as ``compute`` names them: parameter, signal, statistic.
         subject: Whom the numbers are of, as its signals say.
         level: The smallest set that has it.
         percent: True if the number is a share, shown in percent.
@@ -38,6 +39,7 @@ class Measure(ABC):
     name: ClassVar[str]
     needs: ClassVar[dict[Signal, type[Statistic]]]
     of_next: ClassVar[frozenset[Signal]] = frozenset()
+    asks: ClassVar[tuple[tuple[str, Signal, type[Statistic]], ...]] = ()
     subject: ClassVar[Subject]
     level: ClassVar[Level] = "standard"
     percent: ClassVar[bool] = False
@@ -55,7 +57,7 @@ class Measure(ABC):
             return
         where = f"{place_of(cls)}: {cls.__name__}.compute"
         hints = get_type_hints(cls.compute)
-        cls.needs, cls.of_next, cls.wants_subject = {}, frozenset(), False
+        cls.needs, cls.of_next, cls.asks, cls.wants_subject = {}, frozenset(), (), False
         for name in parameters_of(cls.compute):
             if name == "subject":
                 cls.wants_subject = True
@@ -67,6 +69,7 @@ class Measure(ABC):
             if not (isinstance(statistic, type) and issubclass(statistic, Statistic)):
                 raise TypeError(f"{where}: {name!r} needs a statistic as its annotation, got {statistic!r}")
             cls.needs[Signal(signal)] = statistic
+            cls.asks += ((name, Signal(signal), statistic),)
             if signal != name:
                 cls.of_next |= {Signal(signal)}
         subjects = {signal.subject for signal in cls.needs}

@@ -31,6 +31,7 @@ class Statistic(Metric, ABC):
         decay: Where set, the states are multiplied with it at every measured step and outlive the window, so that they
             hold an exponential average.
         steady: States that do neither all the same.
+        side_by_side: True if ``reduce`` takes the rows of several layers at once, and what it gives is of each neuron.
         fusable: True if ``reduce`` treats each neuron by itself and can be compiled: it takes all from :class:`Rows`.
         counters: Names of plain numbers that belong to the states, equal on all ranks.
         together: True if it compares neurons, so that it says nothing of a layer that is split over ranks.
@@ -40,6 +41,7 @@ class Statistic(Metric, ABC):
     decay: ClassVar[float | None] = None
     steady: ClassVar[frozenset[str]] = frozenset()
     counters: ClassVar[tuple[str, ...]] = ()
+    side_by_side: ClassVar[bool] = False
     fusable: ClassVar[bool] = False
     together: ClassVar[bool] = False
     kinds: dict[str, Kind]

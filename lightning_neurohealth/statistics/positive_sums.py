@@ -13,6 +13,7 @@ from lightning_neurohealth.statistics.rows import Rows
 class PositiveSums(Statistic):
     """Σ max(x, 0) over rows, only for layers that read nothing negative."""
 
+    side_by_side = True
     sums: Tensor
 
     def __init__(self, subject: Subject) -> None:
@@ -24,4 +25,4 @@ class PositiveSums(Statistic):
         return isinstance(subject, Layer) and subject.nonnegative
 
     def reduce(self, rows: Rows) -> Partials:
-        return {"sums": rows.total(lambda x, out: torch.clamp_min(x, 0.0, out=out))}
+        return {"sums": rows.total(lambda x, out: torch.clamp_min(x, 0.0, out=out), "positive")}

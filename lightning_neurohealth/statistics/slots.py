@@ -66,8 +66,8 @@ class Slot:
 
     def __post_init__(self, kinds: dict[Any, object] | None) -> None:
         may = isinstance(self.subject, Layer)
-        self.joint = [s for s in self.statistics if may and type(s).fusable]
-        self.single = [s for s in self.statistics if not (may and type(s).fusable)]
+        self.joint = [s for s in self.statistics if may and (s.fusable or s.side_by_side)]
+        self.single = [s for s in self.statistics if not (may and (s.fusable or s.side_by_side))]
         self.alone = {statistic: Members([statistic]) for statistic in self.statistics}
         key = (self.signal, len(self.single), *((type(s), s.constants) for s in self.joint))
         self.kind = ({} if kinds is None else kinds).setdefault(key, object())  # quicker to compare

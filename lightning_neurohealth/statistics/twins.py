@@ -25,6 +25,7 @@ class Twins(Statistic):
     """
 
     together = True
+    side_by_side = True
     least: Tensor
 
     def __init__(self, subject: Subject) -> None:
@@ -32,26 +33,28 @@ class Twins(Statistic):
         self.state("least", "min")
 
     def reduce(self, rows: Rows) -> Partials:
-        x = rows.x
-        vectors = x.movedim(1, 0).reshape(x.shape[1], -1)
-        vectors = vectors.to(torch.promote_types(x.dtype, torch.float32))
-        places = torch.arange(1, vectors.shape[1] + 1, dtype=torch.float64, device=x.device)
-        least = torch.ones(len(vectors), dtype=torch.float64, device=x.device)
+        first = rows.parts[0]
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        vectors = torch.stack([x.movedim(1, 0).reshape(x.shape[1], -1).to(dtype) for x in rows.parts])
+        places = torch.arange(1, vectors.shape[2] + 1, dtype=torch.float64, device=first.device)
+        least = torch.ones(vectors.shape[:2], dtype=torch.float64, device=first.device)
         for step in STEPS:
-            direction = ((places * step).frac() - 0.5).to(vectors.dtype)
+            direction = ((places * step).frac() - 0.5).to(dtype)
             # a product that is told where to write stays in full precision under autocast
-            order = torch.mv(vectors, direction, out=vectors.new_empty(len(vectors))).argsort()
-            least[order] = least[order].minimum(_along(vectors[order]))
-        return {"least": least}
+            projected = torch.mv(vectors.flatten(0, 1), direction, out=vectors.new_empty(least.numel()))
+            order = projected.view_as(least).argsort(1)
+            ordered = torch.stack([of_one[by] for of_one, by in zip(vectors, order, strict=True)])
+            least.scatter_(1, order, least.gather(1, order).minimum(_along(ordered)))
+        return {"least": least.view(-1)}
 
 
 def _along(vectors: Tensor) -> Tensor:
-    """Least distance of each to the next few before and behind it."""
-    norms = torch.linalg.vector_norm(vectors, dim=1)
-    least = torch.ones(len(vectors), dtype=torch.float64, device=vectors.device)
-    for shift in range(1, min(NEIGHBOURS + 1, len(vectors))):
-        apart = torch.linalg.vector_norm(vectors[shift:] - vectors[:-shift], dim=1)
-        apart = (apart / norms[shift:].maximum(norms[:-shift])).double().nan_to_num(nan=1.0)
-        least[shift:] = least[shift:].minimum(apart)
-        least[:-shift] = least[:-shift].minimum(apart)
+    """Least distance of each to the next few before and behind it in its layer, ``[layers, neurons]``."""
+    norms = torch.linalg.vector_norm(vectors, dim=2)
+    least = torch.ones(vectors.shape[:2], dtype=torch.float64, device=vectors.device)
+    for shift in range(1, min(NEIGHBOURS + 1, vectors.shape[1])):
+        apart = torch.linalg.vector_norm(vectors[:, shift:] - vectors[:, :-shift], dim=2)
+        apart = (apart / norms[:, shift:].maximum(norms[:, :-shift])).double().nan_to_num(nan=1.0)
+        least[:, shift:] = least[:, shift:].minimum(apart)
+        least[:, :-shift] = least[:, :-shift].minimum(apart)
     return least

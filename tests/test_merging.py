@@ -1,0 +1,68 @@
+"""The states of a window on the host stand in the same memory each time; nothing that is kept is made of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_neurohealth import Monitor
+from lightning_neurohealth.counting.ledger import Ledger
+from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics.moments import Moments
+from tests.measures.harness import layer
+
+
+def window(net: nn.Module, monitor: Monitor, optimizer: torch.optim.Optimizer, scale: float) -> None:
+    for _ in range(3):
+        optimizer.zero_grad()
+        with monitor:
+            loss = (net(torch.randn(8, 4)) * scale).square().mean()
+            loss.backward()
+            monitor.record_loss(loss)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("measures", ["standard", "full"])
+def test_a_report_keeps_its_numbers_when_the_next_window_closes(measures: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+    monitor = Monitor(net, every_n_steps=1, window="epoch", measures=measures)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    window(net, monitor, optimizer, 1.0)
+    monitor.close()
+    window(net, monitor, optimizer, 2.0)
+    second = monitor.close()  # the first to be read from memory that stays
+    assert second is not None
+    kept = {(name, m): value.clone() for name, of in second.layers.items() for m, value in of.items()}
+    run = {m: value.clone() for m, value in second.run.items()}
+    window(net, monitor, optimizer, 30.0)
+    assert monitor.close() is not None
+    for (name, measure), value in kept.items():
+        torch.testing.assert_close(second[name][measure], value, rtol=0, atol=0, equal_nan=True)
+    for measure, value in run.items():
+        torch.testing.assert_close(second.run[measure], value, rtol=0, atol=0, equal_nan=True)
+    monitor.remove()
+
+
+def sums(ledger: Ledger) -> list[Tensor]:
+    twins, _ = ledger.merged()
+    return [statistic.sums for book in twins.values() for statistic in book.get(Signal.ACTIVATION, ())]
+
+
+def test_states_that_are_other_tensors_now_are_found() -> None:
+    ledger, of = Ledger([]), layer(3, nn.ReLU())
+    ledger.wanted = {Signal.ACTIVATION: [Moments]}
+    for number in (1.0, 2.0):
+        ledger.take(of, Signal.ACTIVATION, torch.full((5, 3, 1), number))
+        ledger.commit()
+        assert [t.tolist() for t in sums(ledger)] == [[5.0 * number] * 3]
+        ledger.reset()
+    statistic = ledger.books[of][Signal.ACTIVATION][0]
+    statistic.load({"sums": torch.full((3,), 7.0, dtype=torch.float64)})
+    assert [t.tolist() for t in sums(ledger)] == [[7.0] * 3]
+    newcomer = layer(2, nn.ReLU())
+    newcomer.name = "late"
+    ledger.take(newcomer, Signal.ACTIVATION, torch.ones(4, 2, 1))
+    ledger.commit()
+    assert sorted(t.tolist() for t in sums(ledger)) == [[4.0] * 2, [7.0] * 3]
