@@ -302,6 +302,7 @@ class Ledger(Shelf):
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
+        self._desk.clear()  # weights may be larger than all that comes until the next one ends
         self._later, self._most_late, self._behind, self._tally = {}, 0, 0, Tally()
         for statistic in self.statistics():
             if isinstance(statistic, Series):

@@ -21,6 +21,10 @@ class Desk:
         self._memory: dict[torch.device, Tensor] = {}
         self._cut: dict[tuple[torch.device, int, int, int], tuple[Spread, list[Tensor]]] = {}
 
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._memory, self._cut = {}, {}
+
     def spread(self, parts: Sequence[Tensor]) -> Spread:
         """``[outer, neurons, inner]`` of each layer as float64 ``[layers, rows, neurons]``, and room of that shape."""
         first = parts[0]

@@ -55,9 +55,8 @@ class PlainRows(Rows):
         live = nonzero.amax(2).sum(1)
         return _sum(nonzero), live if len(live) > 1 else live.squeeze(0)
 
-    def sizes_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        sizes = torch.stack([function(wide.unsqueeze(2)).squeeze(2) for wide in self.wide.unbind()]).abs()
-        return _sum(sizes), _sum((sizes != 0).double())
+    def sizes(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return _sum(torch.stack([function(wide.unsqueeze(2)).squeeze(2) for wide in self.wide.unbind()]).abs())
 
     @property
     def wide(self) -> Tensor:

@@ -113,8 +113,8 @@ class Rows:
         live = nonzero.amax(2).sum(1)
         return _over_rows(nonzero), live if len(self.parts) > 1 else live.squeeze(0)
 
-    def sizes_and_nonzero(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Σ of the absolute of what ``function`` gives for each element, and the rows on which that is not 0.
+    def sizes(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Σ of the absolute of what ``function`` gives for each element.
 
         It gets single precision unless there is more: exponentials cost five times as much in double.
         """
@@ -123,8 +123,7 @@ class Rows:
             outer, neurons, inner = part.shape
             found = function(part if part.dtype == torch.float64 else part.float())
             size.view(outer, inner, neurons).copy_(found.movedim(1, 2))
-        total = _over_rows(sizes.abs_())
-        return total, _over_rows(torch.ne(sizes, 0.0, out=sizes))
+        return _over_rows(sizes.abs_())
 
     def total(self, write: Write, key: object = None) -> Tensor:
         """Σ of what ``write`` puts in; computed once for each ``key`` that is given."""

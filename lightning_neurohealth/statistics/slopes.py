@@ -11,17 +11,15 @@ from lightning_neurohealth.statistics.rows import Rows
 
 
 class Slopes(Statistic):
-    """Σ \\|f'(z)\\| over rows, and the rows on which f'(z) ≠ 0."""
+    """Σ \\|f'(z)\\| over rows."""
 
     fusable = True
     sums: Tensor
-    nonzero: Tensor
 
     def __init__(self, subject: Layer) -> None:
         super().__init__(subject)
         self.derivative, self.is_gate = subject.function.derivative, subject.function.is_gate
         self.state("sums", "sum")
-        self.state("nonzero", "sum")
 
     @classmethod
     def applies(cls, subject: Subject) -> bool:
@@ -32,8 +30,4 @@ class Slopes(Statistic):
         return (self.derivative,)
 
     def reduce(self, rows: Rows) -> Partials:
-        if self.is_gate:
-            on = rows.counted(torch.gt, 0.0)
-            return {"sums": on, "nonzero": on}
-        sums, nonzero = rows.sizes_and_nonzero(self.derivative)
-        return {"sums": sums, "nonzero": nonzero}
+        return {"sums": rows.counted(torch.gt, 0.0) if self.is_gate else rows.sizes(self.derivative)}
