@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_neurohealth.delivery import Receiver
 from lightning_neurohealth.folding import thin
 from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.taps import Receiver
 from lightning_neurohealth.tracing.finder import LayerFinder
 
 

@@ -1,13 +1,13 @@
-"""Puts hooks on a model, takes them off, and hands each signal on as ``[outer, neurons, inner]``.
+"""Puts hooks on a model and takes them off.
 
 Hooks stay on while a model trains and test one flag, so that a step which is not measured costs an idle call and
-compiled code traces them as nothing. Statistics are taken inside the hook: what runs next may change a tensor in place.
+compiled code traces them as nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,56 +15,28 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.folding import fold, some_samples
+from lightning_neurohealth.delivery import Delivery, Receiver
 from lightning_neurohealth.hooks import Functions, Hook, recomputing
-from lightning_neurohealth.layers import Layer, Subject, axis_in, is_owner
-from lightning_neurohealth.sharding import Part, piece
+from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
 from lightning_neurohealth.tracing.heads import read_by_out_proj
 from lightning_neurohealth.tracing.origins import tensors_in
 
 
-class Receiver(Protocol):
-    """Who takes the signals."""
-
-    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
-        """``x`` is ``[outer, neurons, inner]``, detached, and valid only during the call; ``part``: which neurons."""
-
-    def wants(self, signal: Signal) -> bool:
-        """False where nothing would be done with it."""
-
-
-def laid_out(x: Tensor, layer: Layer) -> Tensor:
-    """What this rank holds of ``x``, in which each neuron has its place on one axis."""
-    if type(x) is not Tensor:
-        x = piece(x)
-    return x.unflatten(-1, (-1, layer.channels)) if layer.channels and x.dim() else x
-
-
-class Taps:
+class Taps(Delivery):
     """All hooks of one model.
 
     Attributes:
-        armed: True during a measured step; everything is idle otherwise.
-        backward: True while gradients of activations are wanted.
         called: Names of the modules with weights that were called while armed, and of others while calls were followed.
-        failure: Called once with the first exception of ours; the taps disarm themselves and training goes on.
-        phase: Which samples of large signals are taken, ``None`` for all.
-        keep: Gets each layer's activation in its own shape, where somebody must tell samples apart.
     """
 
     def __init__(self, model: nn.Module, finder: LayerFinder, receiver: Receiver, hook_root: bool = True) -> None:
-        self.model, self.finder, self.receiver = model, finder, receiver
-        self.hook_root = hook_root
-        self.armed = False
+        super().__init__(finder, receiver)
+        self.model, self.hook_root = model, hook_root
         self.following = True
-        self.backward = True
         self.called: set[str] = set()
         self.inside = 0
-        self.failure: Callable[[BaseException], None] | None = None
-        self.phase: int | None = None
-        self.keep: Callable[[Layer, Tensor], None] | None = None
         self._handles: list[RemovableHandle] = []
         self._callers_seen: list[RemovableHandle] = []
         self._functions: Functions | None = None
@@ -73,7 +45,6 @@ class Taps:
         self._again_at = 0
         self._pending: dict[str, list[Layer | None]] = {}
         self._reads: dict[str, tuple[Activation, Tensor]] = {}
-        self._accepted: dict[Layer, tuple[torch.Size, torch.dtype, torch.layout]] = {}
 
     # Life
 
@@ -147,18 +118,6 @@ class Taps:
             self.finder.end_step()
             if not self.finder.tracing:
                 self._forget_callers()
-
-    def guarded(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Run ``call``; nothing of ours may end a user's run."""
-        try:
-            with torch._C.DisableTorchFunction():
-                return call(*args)
-        except Exception as error:
-            self.armed = False
-            if self.failure is None:
-                raise
-            self.failure(error)
-            return None
 
     # Hooks
 
@@ -285,73 +244,6 @@ class Taps:
     @property
     def _caller(self) -> str | None:
         return self._callers[-1] if self._callers else None
-
-    # Delivery
-
-    def _activation(self, layer: Layer, a: Tensor) -> None:
-        if layer.activation is not None and not recomputing():
-            self.finder.leave(layer, a)
-        self._deliver(layer, Signal.ACTIVATION, a)
-        if self.keep is not None and not recomputing():
-            self.keep(layer, a)
-        self._listen(layer, a)
-
-    def _listen(self, layer: Layer, a: Tensor) -> None:
-        if a.requires_grad:
-            kept = (a.detach(), a._version) if self.receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT) else None
-            a.register_hook(lambda gradient: self._gradient(layer, gradient, kept))
-            self.finder.recall.heard(layer)
-        elif not torch.is_grad_enabled():
-            self.finder.recall.unheard(layer)
-
-    def _gradient(self, layer: Layer, gradient: Tensor, kept: tuple[Tensor, int] | None) -> None:
-        if self.armed and self.backward and not layer.superseded:
-            self.guarded(self._send, layer, Signal.ACTIVATION_GRADIENT, gradient)
-            # an activation that was changed in place since is not what the gradient belongs to
-            if kept is not None and kept[0]._version == kept[1]:
-                self.guarded(self._effect, layer, kept[0], gradient.detach())
-
-    def _effect(self, layer: Layer, a: Tensor, gradient: Tensor) -> None:
-        # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
-        a, gradient = laid_out(a, layer), laid_out(gradient, layer)
-        if self.phase is not None:
-            a, gradient = (some_samples(t, axis_in(layer, t), self.phase) for t in (a, gradient))
-        effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
-        inner = range(axis_in(layer, effect) + 1, effect.dim())
-        if inner:
-            effect = effect.sum(tuple(inner), keepdim=True)
-        self._take(layer, Signal.ACTIVATION_TIMES_GRADIENT, effect)
-
-    def _deliver(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        if not recomputing():
-            self._send(layer, signal, x)
-
-    def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        self._take(layer, signal, laid_out(x, layer))
-
-    def _take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):
-            self.finder.unknown[layer.name] = "called under vmap or another transform of torch.func, which hides rows"
-            return
-        kind = (x.shape, x.dtype, x.layout)
-        if self._accepted.get(layer) != kind:
-            if not self._accepts(layer, x):
-                return
-            self._accepted[layer] = kind
-        self.receiver.take(layer, signal, fold(x.detach(), axis_in(layer, x)))
-
-    def _accepts(self, layer: Layer, x: Tensor) -> bool:
-        if x.dim() == 0:
-            return False
-        if not x.is_floating_point() or x.layout != torch.strided:
-            kind = x.dtype if x.layout == torch.strided else x.layout
-            self.finder.unknown.setdefault(layer.name, f"gives numbers that are not measured ({kind})")
-            return False
-        neurons = x.shape[axis_in(layer, x)]
-        if neurons != (layer.neurons if layer.part is None else layer.part.width):
-            self.finder.unknown[layer.name] = f"changes its width, from {layer.neurons} to {neurons}"
-            return False
-        return True
 
 
 def _numbers_in(out: Any) -> list[Tensor]:

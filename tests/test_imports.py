@@ -29,6 +29,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "tracing parameters life",
         "holdings",
         "layer_weights",
+        "delivery",
         "taps coverage answers",
         "parameter_taps notes",
         "statistics",
@@ -53,7 +54,8 @@ STAGES: tuple[frozenset[str], ...] = tuple(
 
 # Some see less than that.
 ONLY: dict[str, set[str]] = {
-    "taps": {"signals", "layers", "activations", "folding", "hooks", "sharding", "tracing"},
+    "delivery": {"signals", "layers", "folding", "hooks", "sharding", "tracing"},
+    "taps": {"signals", "layers", "activations", "hooks", "tracing", "delivery"},
     "parameter_taps": {
         "folding",
         "signals",
@@ -62,7 +64,7 @@ ONLY: dict[str, set[str]] = {
         "activations",
         "tracing",
         "parameters",
-        "taps",
+        "delivery",
         "sharding",
     },
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},

@@ -8,8 +8,8 @@ from time import perf_counter
 from typing import Any
 
 from lightning_neurohealth import NeuronHealth
+from lightning_neurohealth.delivery import Delivery
 from lightning_neurohealth.hooks import Hook
-from lightning_neurohealth.taps import Taps
 
 EVENTS = (
     "on_train_batch_start",
@@ -50,7 +50,7 @@ class Clock:
 
 def places() -> list[tuple[type, str]]:
     """What of ours Lightning and torch call while a model trains."""
-    return [*((NeuronHealth, event) for event in EVENTS), (Hook, "__call__"), (Taps, "_gradient")]
+    return [*((NeuronHealth, event) for event in EVENTS), (Hook, "__call__"), (Delivery, "_gradient")]
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
+from lightning_neurohealth.delivery import Receiver
 from lightning_neurohealth.interventions.looking import look
-from lightning_neurohealth.taps import Receiver, Taps
+from lightning_neurohealth.taps import Taps
 from lightning_neurohealth.tracing.finder import LayerFinder
 from lightning_neurohealth.tracing.origins import CONVOLUTIONS, PRODUCTS, function_name, tensors_in
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from lightning_neurohealth.activations import IDENTITY, from_module
 from lightning_neurohealth.counting.ledger import Ledger
+from lightning_neurohealth.folding import fold
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.taps import fold
 
 CPU = torch.device("cpu")
 

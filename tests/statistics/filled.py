@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from lightning_neurohealth.folding import fold
 from lightning_neurohealth.statistics import Statistic
-from lightning_neurohealth.taps import fold
 from tests.measures.harness import Batches
 
 AnyStatistic = TypeVar("AnyStatistic", bound=Statistic)
