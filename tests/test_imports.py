@@ -20,7 +20,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     frozenset(rooms.split())
     for rooms in (
         "hosts",
-        "signals ranks breakdown budget derivatives discovery findings folding frozen garbage hooks patterns "
+        "signals ranks breakdown budget discovery findings folding frozen garbage hooks patterns "
         "progress compiled terminal",
         "slices",
         "activations window sharding",

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_neurohealth import activations
-from lightning_neurohealth.activations import Activation, from_function, from_module, register
+from lightning_neurohealth.activations import Activation, from_function, from_module, recognition, register
 from tests.activations.known import KNOWN, Watch, autograd, known, slope_of
 
 
@@ -27,8 +26,8 @@ def test_copies(module: nn.Module, duplicate: Callable[[Activation], Activation]
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "_MODULES", dict(activations._MODULES))
-    monkeypatch.setattr(activations, "_FUNCTIONS", dict(activations._FUNCTIONS))
+    monkeypatch.setattr(recognition, "_MODULES", dict(recognition._MODULES))
+    monkeypatch.setattr(recognition, "_FUNCTIONS", dict(recognition._FUNCTIONS))
 
 
 @pytest.mark.usefixtures("registry")

@@ -1,7 +1,7 @@
 """f'(z) of each activation function.
 
 They are functions of this module, so that an Activation can be pickled. They run while a ``TorchFunctionMode`` looks
-for activations: what would look like one is called as ``torch.ops.aten``, which ``activations.from_function`` does not
+for activations: what would look like one is called as ``torch.ops.aten``, which ``recognition.from_function`` does not
 know.
 """
 
