@@ -317,9 +317,9 @@ class Report(Mapping[str, LayerReport]):
         return plot(self, "on_rate" if measure is None else measure, layer, ax)
 
     def __rich__(self) -> RenderableType:
-        from lightning_neurohealth.reporting.table import health_table
+        from lightning_neurohealth.reporting.table import HealthTable
 
-        return health_table(self)
+        return HealthTable(self)
 
     def __str__(self) -> str:
         # in the characters of stdout, so that print() never fails

@@ -12,7 +12,10 @@ from rich.text import Text
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import merged_order
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.reporting.table import MEASURES, STYLES, cell, encodable, folded, printable, verdict
+from lightning_neurohealth.reporting.columns import MEASURES, cell
+from lightning_neurohealth.reporting.spelling import encodable, folded, printable
+from lightning_neurohealth.reporting.table import STYLES
+from lightning_neurohealth.reporting.wording import verdict
 
 RUN = "run"
 TIMES = 2.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.reporting.table import columns, shown_layers
+from lightning_neurohealth.reporting.columns import columns, shown_layers
 from lightning_neurohealth.sinks.markdown import markdown
 from lightning_neurohealth.sinks.pictures import heatmap, histograms, windows
 

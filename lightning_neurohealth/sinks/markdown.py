@@ -7,20 +7,9 @@ import re
 from collections.abc import Iterable
 
 from lightning_neurohealth.report import Report
+from lightning_neurohealth.reporting.columns import WORDS, columns, shown_layers
 from lightning_neurohealth.reporting.groups import grouped
-from lightning_neurohealth.reporting.table import (
-    BRIEF,
-    FULL,
-    WORDS,
-    columns,
-    not_watched,
-    recovered,
-    rest,
-    scope,
-    shown_layers,
-    told,
-    verdict,
-)
+from lightning_neurohealth.reporting.wording import BRIEF, FULL, not_watched, recovered, rest, scope, told, verdict
 
 NAMES = 200  # characters of the names of layers that share a finding
 

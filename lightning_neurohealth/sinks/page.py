@@ -13,7 +13,7 @@ from string import Template
 from lightning_neurohealth.packing import plain, replace_file
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.history import History
-from lightning_neurohealth.reporting.table import score
+from lightning_neurohealth.reporting.wording import score
 from lightning_neurohealth.sinks.base import Place, Sink
 from lightning_neurohealth.sinks.pace import Pace
 from lightning_neurohealth.sinks.page_data import page_data, shown_windows

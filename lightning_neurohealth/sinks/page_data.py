@@ -14,7 +14,7 @@ from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.history import History, spread
 from lightning_neurohealth.reporting.shapes import REACH, SHAPE, learned_shapes
-from lightning_neurohealth.reporting.table import printable, shorten
+from lightning_neurohealth.reporting.spelling import printable, shorten
 from lightning_neurohealth.sinks.planes import Planes
 
 WINDOWS = 100

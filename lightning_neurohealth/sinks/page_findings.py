@@ -9,7 +9,8 @@ from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.groups import FindingGroup, grouped
 from lightning_neurohealth.reporting.history import History
-from lightning_neurohealth.reporting.table import printable, reasons
+from lightning_neurohealth.reporting.spelling import printable
+from lightning_neurohealth.reporting.wording import reasons
 
 FULL = 12  # findings, or groups of them, that need no click
 REASONED = 4  # of them those with cause and remedy: a long list is read for its places first

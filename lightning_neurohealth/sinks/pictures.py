@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_neurohealth.report import Report, Severity
 from lightning_neurohealth.reporting.history import History
-from lightning_neurohealth.reporting.table import encodable, printable, shorten
+from lightning_neurohealth.reporting.spelling import encodable, printable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

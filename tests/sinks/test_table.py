@@ -5,7 +5,7 @@ import rich.console
 import torch
 from rich.cells import cell_len
 
-from lightning_neurohealth.reporting.table import encodable, shorten
+from lightning_neurohealth.reporting.spelling import encodable, shorten
 from lightning_neurohealth.sinks.markdown import markdown
 from tests.sinks.conftest import make_finding, make_report
 
