@@ -17,7 +17,7 @@ from mkdocs.structure.pages import Page
 from docs.messages import conditions, example, with_examples
 from examples.sick_networks import EXHIBITS, Exhibit, visit
 from lightning_neurohealth import Report
-from lightning_neurohealth.sinks.pictures import windows
+from lightning_neurohealth.reporting.pictures import windows
 
 ROOT = Path(__file__).parents[1]
 HEAD = """# Gallery of sick networks

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_neurohealth import Report
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.reporting.archive import from_document
 from tests.layers.test_recurrence import Reader
@@ -104,5 +105,5 @@ class Normed(MLP):
 def test_they_are_in_the_files_and_come_back() -> None:
     report = fit(Normed()).report
     assert report.coverage.elsewhere == {"net.norm": "scale and shift of a norm"}
-    assert from_document(json.loads(report.to_json())).coverage == report.coverage
+    assert from_document(json.loads(report.to_json()), Report).coverage == report.coverage
     assert json.loads(json.dumps(report.to_dict()))["coverage"]["shares"] == report.coverage.shares

@@ -40,8 +40,9 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "diagnosis",
         "memory",
         "packing",
-        "report",
+        "record",
         "reporting",
+        "report",
         "sinks",
         "restart renewal closing",
         "monitor",
@@ -69,7 +70,7 @@ ONLY: dict[str, set[str]] = {
     },
     "statistics": {"signals", "layers", "activations", "discovery", "findings"},
     "catalogue": {"signals", "statistics", "measures", "rules"},
-    "sinks": {"findings", "measures", "packing", "report", "reporting", "terminal"},
+    "sinks": {"packing", "report", "reporting", "terminal"},
     "nn": {"activations"},
     "callback": {
         *("hosts", "findings", "report", "rules", "settings", "sinks", "monitor", "interventions", "evaluator"),
@@ -80,11 +81,7 @@ ONLY: dict[str, set[str]] = {
 }
 
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
-LATE = {
-    ("report", "reporting"),
-    ("report", "sinks"),
-    ("interventions", "callback"),
-}
+LATE = {("interventions", "callback")}
 TYPES = {
     ("ranks", "statistics"),
     ("restart", "monitor"),

@@ -13,7 +13,7 @@ import pytest
 import lightning_neurohealth
 from lightning_neurohealth import Report
 from lightning_neurohealth.__main__ import main
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 
 @pytest.fixture

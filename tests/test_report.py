@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from lightning_neurohealth import Monitor, Report, Severity
-from lightning_neurohealth.report import Coverage
-from tests.sinks.conftest import make_finding, make_report
+from lightning_neurohealth.coverage import Coverage
+from tests.reporting.by_hand import make_finding, make_report
 
 NAMES = ("fc1", "fc2", "head")
 FINDINGS = [

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.interventions.masks import Masks
-from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.record import LayerReport
+from lightning_neurohealth.report import Report
 from lightning_neurohealth.settings import one_of
 
 Ranked = tuple[str, int, float]

@@ -16,7 +16,8 @@ from lightning_neurohealth.interventions.expected import ExpectedLoss
 from lightning_neurohealth.interventions.task import Loss, Step, Task, batches
 from lightning_neurohealth.interventions.untouched import device_of, untouched
 from lightning_neurohealth.monitor import Monitor
-from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.record import LayerReport
+from lightning_neurohealth.report import Report
 from lightning_neurohealth.rules import all_rules
 from lightning_neurohealth.settings import Settings
 

@@ -1,1 +1,1 @@
-"""Reports of many windows: kept, thinned, compared and printed."""
+"""How reports are told: as tables, pictures, a page and a document; and kept, thinned and compared."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
 from lightning_neurohealth.packing import pack, plain, unpack
-from lightning_neurohealth.report import LayerReport, Report, worst_by_layer
+from lightning_neurohealth.record import LayerReport, Record, worst_by_layer
 from lightning_neurohealth.reporting.history import History, spread
 from lightning_neurohealth.reporting.lives import packed_lives, unpacked_lives
 from lightning_neurohealth.reporting.shapes import SHAPE, learned_shapes
@@ -33,11 +33,14 @@ SHAPES = 20
 """Windows of which a learned shape is kept, evenly spread; some 60 numbers each."""
 
 
+R = TypeVar("R", bound=Record)
+
+
 class SchemaError(ValueError):
     """A document that this version cannot read."""
 
 
-def to_document(report: Report) -> dict[str, Any]:
+def to_document(report: Record) -> dict[str, Any]:
     """Every window up to ``report``, in plain containers fit for JSON.
 
     ``windows`` say where, when and what was found; ``measures`` hold the means of each layer's neurons, ``[windows,
@@ -80,7 +83,7 @@ def to_document(report: Report) -> dict[str, Any]:
     }
 
 
-def from_document(document: Any) -> Report:
+def from_document(document: Any, kind: type[R]) -> R:
     """The last report, and by its ``previous`` those before.
 
     Raises:
@@ -95,16 +98,16 @@ def from_document(document: Any) -> Report:
             "pip install --upgrade lightning-neurohealth"
         )
     try:
-        return _read(document)
+        return _read(document, kind)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise SchemaError(f"is damaged: {type(error).__name__}: {error}") from error
 
 
-def load(path: Path) -> Report:
+def load(path: Path, kind: type[R]) -> R:
     """See :meth:`~lightning_neurohealth.report.Report.load`."""
     file = _file(path)
     try:
-        return from_document(json.loads(file.read_text(encoding="utf-8")))
+        return from_document(json.loads(file.read_text(encoding="utf-8")), kind)
     except SchemaError as error:
         raise SchemaError(f"{file} {error}") from error
     except ValueError as error:  # json's own, and the decoder's
@@ -127,7 +130,7 @@ def _file(path: Path) -> Path:
     raise FileNotFoundError(f"{path} has no neurohealth/{NAME}; {hint}")
 
 
-def _window(report: Report, places: Mapping[str, int]) -> dict[str, Any]:
+def _window(report: Record, places: Mapping[str, int]) -> dict[str, Any]:
     layers = [places[name] for name in report.layers]
     run = {name: pack(v) for name, v in report.run.items()}
     return plain({**report.facts(), "last": report.last, "layers": layers, "run": run})
@@ -145,7 +148,7 @@ def _shapes(history: History, name: str) -> dict[str, Any] | None:
     return {"windows": [w for w, _ in some], "values": pack(torch.stack([v for _, v in some]))} if some else None
 
 
-def _read(document: Mapping[str, Any]) -> Report:
+def _read(document: Mapping[str, Any], kind: type[R]) -> R:
     windows = document["windows"]
     table = [LayerReport(**facts, measures={}) for facts in document["layers"]]
     bare = {layer.name: layer for layer in table}
@@ -153,7 +156,7 @@ def _read(document: Mapping[str, Any]) -> Report:
     schemas: dict[tuple[str, ...], Schema] = {}
     neurons = _neurons(document["neurons"], table)
     lives = unpacked_lives(document.get("life", {}), {layer.name: layer.neurons for layer in table})
-    report: Report | None = None
+    report: R | None = None
     for place, (window, numbers) in enumerate(zip(windows, means, strict=True)):
         names = tuple(table[layer].name for layer in window["layers"])
         findings = [_finding(facts) for facts in window["findings"]]
@@ -169,7 +172,7 @@ def _read(document: Mapping[str, Any]) -> Report:
                 )
                 for name, layer in layers.items()
             }
-        report = _report(window, layers, findings, report)
+        report = _report(window, layers, findings, report, kind)
     if report is None:
         raise ValueError("there is no window")
     layers = {
@@ -206,10 +209,11 @@ def _report(
     window: Mapping[str, Any],
     layers: Mapping[str, LayerReport],
     findings: list[Finding],
-    previous: Report | None,
-) -> Report:
+    previous: R | None,
+    kind: type[R],
+) -> R:
     seen = window["coverage"]
-    return Report(
+    return kind(
         **{name: window[name] for name in ("index", "epoch", "step", "steps", "measured", "last")},
         layers=layers,
         run={name: unpack(packed).double() for name, packed in window["run"].items()},

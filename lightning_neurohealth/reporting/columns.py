@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from lightning_neurohealth.record import LayerReport, Record
 from lightning_neurohealth.reporting.spelling import printable
-
-if TYPE_CHECKING:
-    from lightning_neurohealth.report import LayerReport, Report
 
 MEASURES = {  # title: measure, and whether it is a share
     "on rate": ("on_rate", True),
@@ -22,19 +19,19 @@ ROWS = 12
 SICK = 20
 
 
-def sick_layers(report: Report) -> list[LayerReport]:
+def sick_layers(report: Record) -> list[LayerReport]:
     """The layers with a finding, the worst first."""
     return sorted((layer for layer in report.layers.values() if layer.severity), key=lambda layer: -layer.severity)
 
 
-def shown_layers(report: Report) -> list[LayerReport]:
+def shown_layers(report: Record) -> list[LayerReport]:
     """Some layers with their numbers: the sick ones, and the first healthy ones behind them."""
     sick = sick_layers(report)[:SICK]
     healthy = [layer for layer in report.layers.values() if not layer.severity]
     return [*sick, *healthy[: max(ROWS - len(sick), 0)]]
 
 
-def columns(report: Report, layers: list[LayerReport]) -> dict[str, list[str]]:
+def columns(report: Record, layers: list[LayerReport]) -> dict[str, list[str]]:
     """Title to cells; a measure that none of the layers has gets no column."""
     names = {finding.layer: set[str]() for finding in report.findings}
     for finding in report.findings:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.layers import merged_order
-from lightning_neurohealth.report import Report
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.columns import MEASURES, cell
 from lightning_neurohealth.reporting.spelling import encodable, folded, printable
 from lightning_neurohealth.reporting.table import STYLES
@@ -31,8 +31,8 @@ class Comparison:
         names: What to call them.
     """
 
-    before: Report
-    after: Report
+    before: Record
+    after: Record
     names: tuple[str, str] = ("before", "after")
 
     @cached_property
@@ -98,15 +98,15 @@ class Comparison:
                 yield f"{title} {old} → {new}"
 
 
-def severity(report: Report, name: str) -> Severity:
+def severity(report: Record, name: str) -> Severity:
     """The worst finding on a layer, or on what is of no layer."""
     return max((f.severity for f in report.findings if _place(report, f.layer) == name), default=Severity.HEALTHY)
 
 
-def _place(report: Report, layer: str | None) -> str:
+def _place(report: Record, layer: str | None) -> str:
     return layer if layer is not None and layer in report.layers else RUN
 
 
-def _state(report: Report, name: str) -> str:
+def _state(report: Record, name: str) -> str:
     found = [f for f in report.findings if _place(report, f.layer) == name]
     return ", ".join(f"{f.severity.name} {f.condition}" for f in found) or "healthy"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.layers import merged_order
-from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.record import LayerReport, Record
 from lightning_neurohealth.reporting.thin_layers import ThinLayers
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class History:
     A layer's number is the mean of its neurons. An early window of a long run may hold no more than that.
     """
 
-    reports: Sequence[Report]
+    reports: Sequence[Record]
 
     @classmethod
-    def of(cls, report: Report, most: int | None = None) -> History:
+    def of(cls, report: Record, most: int | None = None) -> History:
         """A report and those before it; of more than ``most``, some between the first and the last are left out."""
-        chain: list[Report] = []
-        current: Report | None = report
+        chain: list[Record] = []
+        current: Record | None = report
         while current is not None:
             chain.append(current)
             current = current.previous
@@ -43,7 +43,7 @@ class History:
         return cls(chain)
 
     @property
-    def last(self) -> Report:
+    def last(self) -> Record:
         """The latest report."""
         return self.reports[-1]
 
@@ -99,7 +99,7 @@ class History:
         return [place for place, _ in found], torch.stack([values for _, values in found]).double()
 
     @cached_property
-    def _whole(self) -> list[tuple[int, Report]]:
+    def _whole(self) -> list[tuple[int, Record]]:
         found = enumerate(self.reports)
         return [(place, report) for place, report in found if not isinstance(report.layers, ThinLayers)]
 

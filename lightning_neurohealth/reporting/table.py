@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
@@ -13,13 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.record import LayerReport, Record
 from lightning_neurohealth.reporting.columns import SICK, WORDS, columns, sick_layers
 from lightning_neurohealth.reporting.groups import FindingGroup, grouped
 from lightning_neurohealth.reporting.spelling import encodable, folded, printable, shorten
 from lightning_neurohealth.reporting.wording import BRIEF, FULL, not_watched, recovered, rest, scope, told, verdict
-
-if TYPE_CHECKING:
-    from lightning_neurohealth.report import LayerReport, Report
 
 STYLES = {
     Severity.HEALTHY: "green",
@@ -42,7 +39,7 @@ class HealthTable:
     It shows the columns that the width has room for, and spells what the encoding lacks.
     """
 
-    report: Report
+    report: Record
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         report, encoding = self.report, options.encoding
@@ -81,7 +78,7 @@ def group_text(group: FindingGroup, width: int, encoding: str = "utf-8", full: b
     return Group(what, grid) if grid.row_count else what
 
 
-def _table(report: Report, layers: list[LayerReport], options: ConsoleOptions) -> Table:
+def _table(report: Record, layers: list[LayerReport], options: ConsoleOptions) -> Table:
     encoding = options.encoding
     cells = {title: [encodable(cell, encoding) for cell in column] for title, column in columns(report, layers).items()}
     if options.max_width < NARROW:

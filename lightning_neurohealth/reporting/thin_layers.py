@@ -9,7 +9,7 @@ from itertools import accumulate
 from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
-from lightning_neurohealth.report import LayerReport
+from lightning_neurohealth.record import LayerReport
 
 Measures = tuple[str, ...]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.record import LayerReport, Record
 from lightning_neurohealth.reporting.thin_layers import Measures, Schema, Table, ThinLayers
 
 RECENT = 100
@@ -29,7 +29,7 @@ class Thinner:
         self._oldest = 1  # which is still whole
         self._sizes: deque[int] = deque()  # bytes, of it and of those that came after it
 
-    def thin(self, reports: Sequence[Report]) -> None:
+    def thin(self, reports: Sequence[Record]) -> None:
         """Thin what is no longer recent, or has no room; the first report and the last ones are kept whole."""
         self._sizes += [_size(report) for report in reports[self._oldest + len(self._sizes) :]]
         while len(self._sizes) > RECENT + 1 or (len(self._sizes) > LAST and sum(self._sizes) > ROOM):
@@ -37,7 +37,7 @@ class Thinner:
             self._oldest += 1
             self._sizes.popleft()
 
-    def reduce(self, report: Report) -> None:
+    def reduce(self, report: Record) -> None:
         """Leave of each measure the mean: of a layer's over its neurons, of the run's over its points."""
         bare = {
             name: LayerReport(name, layer.neurons, {}, layer.activation, layer.function, layer.output)
@@ -65,5 +65,5 @@ def _means(measures: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(values.double().mean()) for name, values in measures.items() if values.numel()}
 
 
-def _size(report: Report) -> int:
+def _size(report: Record) -> int:
     return sum(values.nbytes for layer in report.layers.values() for values in layer.measures.values())

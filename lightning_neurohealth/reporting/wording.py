@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from lightning_neurohealth.findings import Finding
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.groups import FindingGroup
 from lightning_neurohealth.reporting.spelling import folded, printable, shorten
-
-if TYPE_CHECKING:
-    from lightning_neurohealth.report import Report
 
 FULL = 12  # findings with cause and remedy; where there are more, they repeat each other
 BRIEF = 20  # findings at all; of the rest their number
@@ -18,19 +15,19 @@ NAME = 24  # characters of a layer's name in a list of those that share a findin
 MISSED = 3
 
 
-def scope(report: Report) -> str:
+def scope(report: Record) -> str:
     """Which window, and how much of it was measured."""
     text = f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
     return text if report.overhead is None else f"{text}, {report.overhead:.1%} more time"
 
 
-def score(report: Report) -> str:
+def score(report: Record) -> str:
     """``"1.00"`` only where nothing was found, ``"0.00"`` only where every layer is critical."""
     found = min(max(report.score, 0.01), 0.99) if 0 < report.score < 1 else report.score
     return f"{found:.2f}"
 
 
-def verdict(report: Report) -> str:
+def verdict(report: Record) -> str:
     """``"healthy"`` or what was found, in a few words."""
     if not report.findings:
         return "healthy"
@@ -66,12 +63,12 @@ def rest(groups: list[FindingGroup]) -> str:
     return f"… and {conditions.total()} more: " + ", ".join(f"{n} {name}" for name, n in conditions.most_common())
 
 
-def recovered(report: Report) -> str:
+def recovered(report: Record) -> str:
     """What was found in the window before, and no more."""
     return "recovered: " + ", ".join(f"{f.condition} in {printable(f.where)}" for f in report.recovered)
 
 
-def not_watched(report: Report) -> str:
+def not_watched(report: Record) -> str:
     """Some of what was not seen, and where the rest is."""
     names = [printable(name) or "the model itself" for name in report.coverage.unwatched]
     more = f" and {len(names) - MISSED} more" if len(names) > MISSED else ""

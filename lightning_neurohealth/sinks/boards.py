@@ -13,8 +13,8 @@ import torch
 
 from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.columns import columns, shown_layers
-from lightning_neurohealth.sinks.markdown import markdown
-from lightning_neurohealth.sinks.pictures import heatmap, histograms, windows
+from lightning_neurohealth.reporting.markdown import markdown
+from lightning_neurohealth.reporting.pictures import heatmap, histograms, windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, Report
 from lightning_neurohealth.interventions.fitness import SCORES, Fitness, fitness
-from lightning_neurohealth.report import LayerReport
+from lightning_neurohealth.record import LayerReport
 
 TAYLOR = Fitness("taylor", {"a": torch.tensor([3.0, 1.0, 2.0]), "b": torch.tensor([0.5, 40.0])})
 

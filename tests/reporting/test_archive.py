@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from lightning_neurohealth import Report, Severity
+from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.life import Life
-from lightning_neurohealth.report import Coverage, LayerReport
+from lightning_neurohealth.record import LayerReport
 from lightning_neurohealth.reporting import archive, lives
 from lightning_neurohealth.reporting.archive import SchemaError, from_document, to_document
 from lightning_neurohealth.reporting.history import History
 from lightning_neurohealth.reporting.shapes import learned_shapes
 from lightning_neurohealth.reporting.thin_layers import ThinLayers
+from tests.reporting.by_hand import make_finding, make_report
 from tests.rules import by_hand
-from tests.sinks.conftest import make_finding, make_report
 from tests.training import MLP, fit
 
 NAME = 'a/b [0], "q"\n</script>ä🎉'
@@ -50,7 +51,7 @@ def chain(windows: int = 3) -> Report:
 
 
 def back(report: Report) -> Report:
-    return from_document(json.loads(report.to_json()))
+    return from_document(json.loads(report.to_json()), Report)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -154,7 +155,7 @@ def test_what_watching_has_taken_comes_back() -> None:
 
 def test_writing_what_was_read_gives_the_same() -> None:
     once = back(chain()).to_json()
-    assert from_document(json.loads(once)).to_json() == once
+    assert from_document(json.loads(once), Report).to_json() == once
 
 
 def test_a_layer_that_was_missing_in_a_window_is_missing_again() -> None:
@@ -230,7 +231,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 )
 def test_a_document_that_cannot_be_read_says_why(document: Any, said: str) -> None:
     with pytest.raises(SchemaError, match=said):
-        from_document(document)
+        from_document(document, Report)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from lightning_neurohealth import Report
 from lightning_neurohealth.reporting.comparison import Comparison
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 LONG = "b" * 200
 

@@ -6,7 +6,7 @@ import pytest
 
 from lightning_neurohealth import Finding
 from lightning_neurohealth.reporting.groups import grouped
-from tests.sinks.conftest import make_finding
+from tests.reporting.by_hand import make_finding
 
 
 def sizes(findings: list[Finding]) -> list[int]:

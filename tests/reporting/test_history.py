@@ -9,9 +9,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_neurohealth.report import LayerReport, Report
+from lightning_neurohealth.record import LayerReport
+from lightning_neurohealth.report import Report
 from lightning_neurohealth.reporting.history import History, spread
-from tests.sinks.conftest import make_report
+from tests.reporting.by_hand import make_report
 
 
 def run(*windows: dict[str, dict[str, torch.Tensor]]) -> Report:

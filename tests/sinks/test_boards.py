@@ -10,7 +10,7 @@ from PIL import Image
 
 from lightning_neurohealth.sinks import Loggers, Place
 from lightning_neurohealth.sinks.boards import tables
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 NAME = 'a/b[0] "q"|<i>,ä'
 

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.sinks import Console, Place
 from lightning_neurohealth.terminal import rendered
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 NAME = "a[0] [bold red]x[/bold red]"

@@ -7,7 +7,7 @@ import torch
 
 from lightning_neurohealth import Report
 from lightning_neurohealth.sinks import Files, Place, files
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 NAME = 'a/b [0], "q"\nz|;ä'
 

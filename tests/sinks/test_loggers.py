@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from lightning_neurohealth import NeuronHealth
+from lightning_neurohealth.reporting.markdown import markdown
 from lightning_neurohealth.sinks import Loggers, Place
 from lightning_neurohealth.sinks.boards import board_of, tensorboard
-from lightning_neurohealth.sinks.markdown import markdown
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 
 class Recorder:

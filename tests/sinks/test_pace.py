@@ -11,7 +11,7 @@ import pytest
 from lightning_neurohealth import Report
 from lightning_neurohealth.__main__ import main
 from lightning_neurohealth.sinks import Files, Page, Place, files, pace, page
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 KILLED = """
 import os, signal, sys

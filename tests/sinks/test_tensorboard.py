@@ -7,9 +7,10 @@ import sys
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_neurohealth.sinks import Loggers, Place, pictures
+from lightning_neurohealth.reporting import pictures
+from lightning_neurohealth.sinks import Loggers, Place
+from tests.reporting.by_hand import make_finding, make_report
 from tests.sinks.browser import browser, resize
-from tests.sinks.conftest import make_finding, make_report
 
 TEXT = """
 const found = [];

@@ -1,6 +1,6 @@
 """Pictures as they were when somebody looked at them.
 
-``NEUROHEALTH_GOLDEN=new pytest tests/sinks/test_golden_pictures.py`` draws them anew; look at what has changed.
+``NEUROHEALTH_GOLDEN=new pytest tests/reporting/test_golden_pictures.py`` draws them anew; look at what has changed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from matplotlib import pyplot
 from matplotlib.testing.compare import compare_images
 
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.sinks.pictures import heatmap, windows
-from tests.sinks.conftest import make_finding, make_report
+from lightning_neurohealth.reporting.pictures import heatmap, windows
+from tests.reporting.by_hand import make_finding, make_report
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 3  # of 255, root mean square

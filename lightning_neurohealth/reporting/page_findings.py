@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from lightning_neurohealth.findings import Finding, Severity
-from lightning_neurohealth.report import Report
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.groups import FindingGroup, grouped
 from lightning_neurohealth.reporting.history import History
 from lightning_neurohealth.reporting.spelling import printable
@@ -18,7 +18,7 @@ GONE = 200
 SIGNS = {Severity.HEALTHY: "✓", Severity.WARNING: "●", Severity.SERIOUS: "▲", Severity.CRITICAL: "✖"}
 
 
-def findings(report: Report, layers: list[str]) -> str:
+def findings(report: Record, layers: list[str]) -> str:
     """The list of findings; ``layers`` in the order of the page's own numbers for them, to which findings lead."""
     if not report.findings:
         return "<p>Nothing was found in the last window.</p>"

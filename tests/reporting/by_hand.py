@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
-from lightning_neurohealth.report import Coverage, LayerReport, Report
+from lightning_neurohealth.record import LayerReport
+from lightning_neurohealth.report import Report
 
 
 def make_finding(layer: str | None = "fc1", condition: str = "dead_neurons", severity: int = 2, **more) -> Finding:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_neurohealth.sinks.planes import Planes
+from lightning_neurohealth.reporting.planes import Planes
 
 
 def read(planes: Planes) -> list[float]:

@@ -5,9 +5,9 @@ import rich.console
 import torch
 from rich.cells import cell_len
 
+from lightning_neurohealth.reporting.markdown import markdown
 from lightning_neurohealth.reporting.spelling import encodable, shorten
-from lightning_neurohealth.sinks.markdown import markdown
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 HEADS = ["layer", "activation", "neurons", "on rate", "zero", "saturated", "spread", "gradient", "health"]
 LONG = "a" * 100 + "[bold red]" + "b" * 90

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_neurohealth.sinks import pictures
-from lightning_neurohealth.sinks.pictures import heatmap, histograms, windows
-from tests.sinks.conftest import make_finding, make_report
+from lightning_neurohealth.reporting import pictures
+from lightning_neurohealth.reporting.pictures import heatmap, histograms, windows
+from tests.reporting.by_hand import make_finding, make_report
 
 
 def chain(length, names=("fc1", "fc2", "head"), sick=()):

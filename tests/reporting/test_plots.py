@@ -6,7 +6,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.collections import PathCollection
 
-from tests.sinks.conftest import make_finding, make_report
+from tests.reporting.by_hand import make_finding, make_report
 
 
 @pytest.fixture(autouse=True)

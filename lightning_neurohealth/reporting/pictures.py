@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lightning_neurohealth.report import Report, Severity
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.history import History
 from lightning_neurohealth.reporting.spelling import encodable, printable, shorten
 
@@ -27,12 +28,12 @@ MARKERS = {Severity.WARNING: "o", Severity.SERIOUS: "^", Severity.CRITICAL: "X"}
 SYMBOL: dict[str, Any] = {"markersize": 8, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.8}
 
 
-def windows(report: Report, most: int = WINDOWS) -> list[Report]:
+def windows(report: Record, most: int = WINDOWS) -> list[Record]:
     """The report and those before it, the oldest first."""
     return list(History.of(report).reports[-most:])
 
 
-def heatmap(reports: Sequence[Report], measure: str = "on_rate") -> Figure:
+def heatmap(reports: Sequence[Record], measure: str = "on_rate") -> Figure:
     """Layers in the order of execution down, windows across, the mean of the measure as colour, a mark on what is sick.
 
     At most the last 100 windows and 60 layers, the sick ones first among them. Needs matplotlib; leaves pyplot alone.
@@ -99,7 +100,7 @@ def histograms(distributions: Mapping[str, Tensor], bins: int) -> Figure:
     return figure
 
 
-def chosen_layers(reports: Sequence[Report], measure: str) -> tuple[int, list[str]]:
+def chosen_layers(reports: Sequence[Record], measure: str) -> tuple[int, list[str]]:
     """How many layers have the measure, and those that are drawn."""
     sick: dict[str, bool] = {}
     for report in reports[::-1]:  # the last one knows the order best
@@ -110,7 +111,7 @@ def chosen_layers(reports: Sequence[Report], measure: str) -> tuple[int, list[st
     return len(sick), [name for name in sick if name in drawn]
 
 
-def _mean(report: Report, name: str, measure: str) -> float:
+def _mean(report: Record, name: str, measure: str) -> float:
     layer = report.layers.get(name)
     value = layer.means.get(measure, math.nan) if layer is not None else math.nan
     return value if math.isfinite(value) else math.nan

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.measures import all_measures
-from lightning_neurohealth.report import Report
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.history import History, spread
+from lightning_neurohealth.reporting.planes import Planes
 from lightning_neurohealth.reporting.shapes import REACH, SHAPE, learned_shapes
 from lightning_neurohealth.reporting.spelling import printable, shorten
-from lightning_neurohealth.sinks.planes import Planes
 
 WINDOWS = 100
 MEANS = 700_000  # numbers of layers in the page, about 1.4 MB of it
@@ -27,7 +27,7 @@ OF_NEURONS = ("on_rate", "saturation_rate", "gradient_flow")
 SILENT = "on_rate"
 
 
-def shown_windows(report: Report) -> History:
+def shown_windows(report: Record) -> History:
     """The windows of the page: 100, evenly spread, or fewer where there are very many layers."""
     size = len(report.layers) * max((len(layer) for layer in report.layers.values()), default=0)
     return History.of(report, min(WINDOWS, max(8, MEANS // max(size, 1))))

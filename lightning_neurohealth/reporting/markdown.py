@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 
-from lightning_neurohealth.report import Report
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.columns import WORDS, columns, shown_layers
 from lightning_neurohealth.reporting.groups import grouped
 from lightning_neurohealth.reporting.wording import BRIEF, FULL, not_watched, recovered, rest, scope, told, verdict
@@ -14,7 +14,7 @@ from lightning_neurohealth.reporting.wording import BRIEF, FULL, not_watched, re
 NAMES = 200  # characters of the names of layers that share a finding
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Record) -> str:
     """The health table for a page that renders Markdown."""
     layers = shown_layers(report)
     table = columns(report, layers)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lightning_neurohealth.report import Report, Severity
+from lightning_neurohealth.findings import Severity
+from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.history import History, spread
 from lightning_neurohealth.reporting.shapes import SHAPE, learned_shapes, reach
 from lightning_neurohealth.reporting.spelling import encodable, printable, shorten
@@ -25,7 +26,7 @@ WIDE = 32  # characters of a layer's name
 MARKS = {Severity.WARNING: "o", Severity.SERIOUS: "^", Severity.CRITICAL: "X"}
 
 
-def plot(report: Report, measure: str, layer: str | None, ax: Axes | None) -> tuple[Figure, Axes]:
+def plot(report: Record, measure: str, layer: str | None, ax: Axes | None) -> tuple[Figure, Axes]:
     """See :meth:`~lightning_neurohealth.report.Report.plot`."""
     history = History.of(report)
     _check("measure", measure, history.measures)
