@@ -70,7 +70,7 @@ def why(
     if frozen:
         causes.append(f"they are silent since about step {began}" if began else since)
         causes.append(f"{owner} is frozen: what it reads turns them off, or a network from which it is copied")
-        return causes, "look at what they read and at where their weights come from; prune them if it is meant"
+        return causes, f"look at what {owner} reads and at where its weights come from; prune them if it is meant"
     if int((dead & life.born).sum()) * 2 >= number or still:
         if layer.normalized:
             causes.append(f"{since}: the norm before the activation shifts them there")

@@ -205,8 +205,8 @@ def _vanished(faint: list[str]) -> Verdict:
         layer=faint[0],
         message=f"{faint[0]}{more} have not moved: less than {VANISHED:.0e} of the largest gradient reaches them",
         cause="the gradient vanishes on its way back, and updates so small are rounded away",
-        remedy="keep the gradient from vanishing: residual connections, normalisation, ReLU-like activations, or an "
-        "initialisation for the activation",
+        remedy=f"keep the gradient from vanishing between the loss and {faint[0]}: residual connections, "
+        "normalisation, ReLU-like activations, or an initialisation for the activation",
     )
 
 

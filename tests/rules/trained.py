@@ -106,7 +106,17 @@ def train(
         optimizer.step()
         schedule.step()
     monitor.remove()
+    check_words(monitor.reports)
     return monitor.reports
+
+
+def check_words(reports: Iterable[Report]) -> None:
+    """Every finding says what, why and what to do; one of a layer also where: there, or at the one to blame."""
+    for report in reports:
+        for finding in report.findings:
+            assert all((finding.message, finding.cause, finding.remedy)), finding
+            named = [name for name in (finding.layer, *report.layers) if name and name in finding.remedy]
+            assert finding.layer is None or named, finding
 
 
 class Lit(LightningModule):
