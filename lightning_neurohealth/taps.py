@@ -214,7 +214,7 @@ class Taps(Delivery):
         z = args[0] if args else kwargs.get("input")
         if function is None or not isinstance(z, Tensor):
             return None
-        layer = self.finder.function_activated(self._caller, function, z)
+        layer = self.finder.functions.activated(self._caller, function, z)
         if layer is not None:
             self._deliver(layer, Signal.PREACTIVATION, z)
         return layer
@@ -224,10 +224,10 @@ class Taps(Delivery):
     ) -> None:
         """Deliver what it wrote, or follow the tensors through any other function."""
         if before is not None:
-            self.finder.function_applied(func, args[0] if args else kwargs.get("input"), out)
-        layer = before or self.finder.function_called(self._caller, func, args, kwargs, out)
+            self.finder.functions.applied(func, args[0] if args else kwargs.get("input"), out)
+        layer = before or self.finder.functions.called(self._caller, func, args, kwargs, out)
         if layer is not None and isinstance(out, Tensor):
-            z = None if before else self.finder.what_was_read()
+            z = None if before else self.finder.functions.what_was_read()
             if z is not None:
                 self._deliver(layer, Signal.PREACTIVATION, z)
             self._activation(layer, out)

@@ -13,35 +13,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_neurohealth.activations import Activation
-from lightning_neurohealth.layers import (
-    ROOT,
-    Layer,
-    clean_name,
-    is_owner,
-    neuron_axis,
-    own_function,
-)
+from lightning_neurohealth.layers import ROOT, Layer, clean_name, is_owner, neuron_axis, own_function
 from lightning_neurohealth.patterns import Patterns
 from lightning_neurohealth.sharding import piece
 from lightning_neurohealth.tracing.calls import Calls
-from lightning_neurohealth.tracing.composed import Composed
-from lightning_neurohealth.tracing.gates import find_gates, is_bounded
-from lightning_neurohealth.tracing.heads import HIDDEN, Heads, heads_axis, heads_in, heads_name
-from lightning_neurohealth.tracing.origins import (
-    CONVOLUTIONS,
-    MIXTURES,
-    MULTIPLICATIONS,
-    PRODUCTS,
-    WEIGHTED,
-    Origin,
-    function_name,
-    tensors_in,
-)
+from lightning_neurohealth.tracing.function_finder import FunctionFinder
+from lightning_neurohealth.tracing.heads import HIDDEN, Heads, heads_name
+from lightning_neurohealth.tracing.origins import Origin, tensors_in
 from lightning_neurohealth.tracing.owners import Owners
 from lightning_neurohealth.tracing.patience import Patience
 from lightning_neurohealth.tracing.recall import Recall
 from lightning_neurohealth.tracing.sightings import Sightings
-from lightning_neurohealth.tracing.weights import applied_weight, shared_neurons
+from lightning_neurohealth.tracing.weights import shared_neurons
 
 
 class LayerFinder:
@@ -53,6 +36,7 @@ class LayerFinder:
 
     Attributes:
         heads: Of the call of a module that came last, the layer of the heads of attention that it has read.
+        functions: Finds the layers of plain functions.
         recall: Of what runs again while backward does.
     """
 
@@ -68,38 +52,31 @@ class LayerFinder:
         self._patience = Patience(
             {name for name, module in self.modules.items() if name and patterns.wanted(name) and is_owner(module)}
         )
-        self._functions: dict[str, Layer] = {}
-        self._weights_used = False
-        self._arithmetic: set[str] = set()
-        self._outside: set[str] = set()
-        self._composed = Composed()
-        self._inner: set[str] = set()
-        self._read: Tensor | None = None
+        self.functions = FunctionFinder(self.modules, self.calls, self._owners, self._seen)
         self._seen.seeks_heads = seeks_heads
         self.heads: Layer | None = None
-        self.recall = Recall(self.calls, self._functions, self._composed, self.unknown)
+        self.recall = Recall(self.calls, self.functions.layers, self.functions.composed, self.unknown)
 
     def begin_step(self) -> None:
         """Forget the tensors of the last step."""
         self._seen.begin_step()
-        self._composed.clear()
+        self.functions.clear()
         self.recall.clear()
         self.calls.begin_step()
 
     def end_step(self) -> None:
         """Stop tracing once a whole step was seen and the table knows it all."""
         self._origins.clear()
-        self._composed.clear()
+        self.functions.clear()
         self.recall.clear()
-        self._read = None
         if not self.tracing and not self._patience.missed:
             return
         if self.tracing:
-            self._drop_arithmetic()
+            self.functions.drop_arithmetic()
             self._seen.settle_order()
             self._seen.settle_heads()
         waits = self._patience.waits(self._seen.sites.keys(), self.tracing)
-        self.tracing = bool(self._functions) or self._weights_used or not self.layers or waits
+        self.tracing = self.functions.used or not self.layers or waits
 
     def recalled(self, name: str) -> Layer | None:
         """The layer of a call that runs again while backward does."""
@@ -141,14 +118,14 @@ class LayerFinder:
             return self._known(call)
         layer = None
         if z is not None:
-            self._composed.applied(call, z)
-            layer = None if call in self._inner else self._seen.activate(call, name or ROOT, function, z)
+            self.functions.composed.applied(call, z)
+            layer = None if call in self.functions.inner else self._seen.activate(call, name or ROOT, function, z)
         self._seen.sites[call] = layer
         return layer
 
     def module_applied(self, function: Activation, z: Tensor, out: Tensor) -> None:
         """It has given ``out``."""
-        self._composed.follow(function.name, [z], out)
+        self.functions.composed.follow(function.name, [z], out)
 
     def attended(self, name: str, module: nn.MultiheadAttention, given: Tensor | None, inputs: tuple[Any, ...]) -> None:
         """A module has attended to ``inputs``; ``given`` is what its heads give, ``None`` where that is hidden."""
@@ -168,109 +145,6 @@ class LayerFinder:
         """``a`` is the activation of ``layer``."""
         if self.tracing and layer is not None:
             self._seen.leave(layer, a)
-
-    # Calls of functions
-
-    def function_activated(self, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
-        """A plain function is about to be applied to ``z`` within the module ``caller``; ``None`` if within none."""
-        call = self.calls.numbered(f"{caller}.{function.name}" if caller else function.name)
-        if call in self._arithmetic or call in self._inner:
-            return None
-        if function.periodic and not self._origins.of(z).sources:
-            return None  # what encodes places or time
-        self._composed.applied(call, z)
-        return self._apply(call, caller, function, z)
-
-    def function_applied(self, function: Any, z: Any, out: Any) -> None:
-        """It has given ``out``."""
-        if isinstance(z, Tensor) and isinstance(out, Tensor):
-            self._composed.follow(function_name(function), [z], out)
-
-    def what_was_read(self) -> Tensor | None:
-        """What the activation that ``function_called`` has just found written out has read, once."""
-        read, self._read = self._read, None
-        return read
-
-    def _apply(self, call: str, caller: str | None, function: Activation, z: Tensor) -> Layer | None:
-        layer = self._seen.activate(call, function.name, function, z)
-        module = None if caller is None else self.modules.get(caller)
-        if layer is not None:
-            self._functions[call] = layer
-            if module is None or not any(True for _ in module.parameters()):
-                self._outside.add(call)
-        return layer
-
-    def function_called(
-        self, caller: str | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-    ) -> Layer | None:
-        """Some other function has run within ``caller``: carry origins over, and find weights used without a module."""
-        tensors = tensors_in((*args, *kwargs.values()))
-        if not isinstance(out, Tensor):
-            if isinstance(out, (tuple, list)) and tensors:
-                self._origins.split(tensors[0], out)
-            return None
-        name = function_name(function)
-        if name in PRODUCTS or name in CONVOLUTIONS:
-            axis = 1 if name in CONVOLUTIONS and out.dim() > 2 else out.dim() - 1
-            within = self._owners.has(caller)
-            applied = None if within else applied_weight(name, tensors, out, self._origins.parameter)
-            if applied is not None:
-                self._weights_used = True
-                path = self._owners.paths[id(applied.parameter)]
-                call = self.calls.numbered(path)
-                self._seen.applied[call] = applied
-                return self._seen.produce(call, self._owners.homes[path], applied.out_axis, tuple(applied.inputs), out)
-            if not within and name not in WEIGHTED:
-                find_gates(self._origins, [t for t in tensors if is_bounded(self._origins, t)])
-            sources, carried = self._origins.sources(tensors), self._origins.carried(tensors)
-            self._origins.note(out, Origin(axis=axis, sources=sources, carried=carried))
-            self._attend(caller, name, args, tensors, out)
-            return None
-        root = self._composed.follow(name, tensors, out)
-        layer = None if root is None else self._compose(caller, root, out)
-        if layer is not None:
-            return layer
-        if name in MULTIPLICATIONS:
-            find_gates(self._origins, tensors)
-        elif name in MIXTURES:
-            find_gates(self._origins, tensors[MIXTURES[name] :], alone=True)
-        self._origins.carry(name, args, kwargs, tensors, out)
-        self._attend(caller, name, args, tensors, out)
-        return None
-
-    # How
-
-    def _attend(
-        self, caller: str | None, function: str, args: tuple[Any, ...], tensors: list[Tensor], out: Tensor
-    ) -> None:
-        axis = heads_axis(function, args, out, bool(tensors) and self._origins.of(tensors[0]).shares)
-        if axis is not None:
-            name = self.calls.numbered(heads_name(caller))
-            self._seen.note_attention(heads_in(name, out, axis, self._origins.of(out).carried), out)
-
-    def _compose(self, caller: str | None, root: Tensor, out: Tensor) -> Layer | None:
-        within = f"{caller}." if caller else ""
-        function = self._composed.verdict(self.calls.numbered(f"{within}product"), root, out)
-        if function is None:
-            return None
-        for inner in self._composed.inner(root):
-            self._inner.add(inner)
-            self._outside.discard(inner)
-            part = self._functions.pop(inner, None) or self._seen.sites.get(inner)
-            if part is not None:
-                self._seen.drop(part)
-        self._seen.free(self._inner)
-        self._read = root
-        return self._apply(self.calls.numbered(within + function.name), caller, function, root)
-
-    def _drop_arithmetic(self) -> None:
-        """A function outside all modules with weights, whose result no weight reads, is the arithmetic of a loss."""
-        for call in self._outside & self._functions.keys():
-            layer = self._functions[call]
-            if layer.output:
-                self._arithmetic.add(call)
-                self._seen.drop_activation(self._functions.pop(call))
-        self._outside.clear()
 
     def _known(self, call: str) -> Layer | None:
         try:
