@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from lightning_neurohealth.interventions import CannotCutError, compact, model_pruning, prune_neurons
+from tests.interventions.cuttable import Conv1D, gone
 from tests.interventions.state import state
-from tests.interventions.test_compaction import Conv1D, gone
 
 X, IMAGES = torch.randn(16, 4), torch.randn(8, 3, 8, 8)
 

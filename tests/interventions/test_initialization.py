@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_neurohealth.interventions import initialize
+from tests.interventions.cuttable import Conv1D, Tied
 from tests.interventions.state import state
-from tests.interventions.test_compaction import Conv1D, Tied
 
 
 def net(*activations: nn.Module, width: int = 300) -> nn.Sequential:

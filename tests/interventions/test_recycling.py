@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neurohealth.interventions import CannotCutError, recycle
+from tests.interventions.cuttable import IMAGES, MLP, X4, ResNet
 from tests.interventions.state import state
-from tests.interventions.test_compaction import IMAGES, MLP, X4, ResNet
 
 
 def deep() -> nn.Module:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lightning_neurohealth.interventions import compact, initialize, model_pruning, prune_neurons, recycle
 from lightning_neurohealth.interventions.sample import call, sample_for
+from tests.interventions.cuttable import MLP, gone
 from tests.interventions.state import state
-from tests.interventions.test_compaction import MLP, gone
 from tests.training import Learner
 
 

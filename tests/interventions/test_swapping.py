@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.interventions import swap_activation
 from lightning_neurohealth.nn import AdaptiveActivation
+from tests.interventions.cuttable import IMAGES, SEQUENCE, X4, ResNet
 from tests.interventions.state import state
-from tests.interventions.test_compaction import IMAGES, SEQUENCE, X4, ResNet
 from tests.training import Learner, make_data, make_trainer
 
 
