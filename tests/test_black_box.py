@@ -22,7 +22,7 @@ from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.sinks import Files
 from lightning_neurohealth.statistics.moments import Moments
 from lightning_neurohealth.statistics.slots import Members, Share, Slot
-from tests.test_ranks import Every, train
+from tests.ranks import Every, train
 from tests.training import MLP, Learner, fit, make_data, make_trainer
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, NeuronHealth, Report, budget
 from lightning_neurohealth.budget import Budget
-from tests.test_ranks import Every, train
+from tests.ranks import Every, train
 from tests.training import MLP, Learner, make_data, make_health, make_trainer
 
 

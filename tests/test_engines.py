@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from lightning_neurohealth import Monitor
 from lightning_neurohealth.layers import clean_name
-from tests.test_ranks import OF_BATCHES
+from tests.ranks import OF_BATCHES
 from tests.training import MLP
 
 

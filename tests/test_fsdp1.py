@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from lightning_neurohealth import NeuronHealth
-from tests.test_ranks import BATCHES, OF_BATCHES, Save, all_numbers
+from tests.ranks import BATCHES, OF_BATCHES, Save, all_numbers
 from tests.test_sharded import Alone
 from tests.test_sharded import train as train_alone
 from tests.training import make_trainer

@@ -1,13 +1,11 @@
-"""Nothing stays behind, and nothing of ours ends a run, however it goes."""
+"""Nothing stays behind, however a run goes."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 import signal
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,20 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
-from lightning_neurohealth import CriticalFindingError, Report, Severity
 from lightning_neurohealth.counting.ledger import Ledger
-from lightning_neurohealth.parameters import Parameters
-from lightning_neurohealth.rules.base import LayerRule, RunRule, Verdict
-from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.sinks import Files, Sink
-from tests.training import MLP, Learner, Validated, fit, make_data, make_health, make_trainer, traces, watch_step
+from lightning_neurohealth.sinks import Files
+from tests.training import (
+    MLP,
+    Functional,
+    Learner,
+    Validated,
+    fit,
+    make_data,
+    make_health,
+    make_trainer,
+    traces,
+    watch_step,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +42,6 @@ def sigint() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, handler)
-
-
-class Functional(MLP):
-    """With a plain function too, so that steps are traced."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(torch.tanh(self.act(self.fc1(x))))
 
 
 class Failing(Validated):
@@ -246,178 +244,6 @@ def test_two_callbacks_report_the_same() -> None:
             assert layer.keys() == other[name].keys()
             for measure, value in layer.items():
                 assert torch.equal(value.nan_to_num(), other[name][measure].nan_to_num()), (name, measure)
-
-
-# Critical findings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alarm(RunRule):
-    """CRITICAL from the start."""
-
-    windows: int = 1
-    grace: int = 0
-
-    def judge(self, train_loss: Tensor) -> list[Verdict]:
-        return [Verdict(Severity.CRITICAL, 1.0, 0.5, "it is bad", "a test", "none")]
-
-
-@pytest.mark.parametrize("window", [3, "epoch"])
-def test_on_critical_stop(window: Any) -> None:
-    health = make_health(on_critical="stop", rules=[Alarm()], window=window)
-    trainer = make_trainer(health, max_epochs=5)
-    trainer.fit(Learner(MLP()), make_data())
-    assert trainer.global_step == (3 if window == 3 else 4)
-    assert health.report.severity is Severity.CRITICAL
-    assert trainer.state.finished
-
-
-@pytest.mark.parametrize("window", [3, "epoch", 100])
-def test_on_critical_raise(window: Any) -> None:
-    health = make_health(on_critical="raise", rules=[Alarm()], window=window)
-    model = Learner(MLP())
-    before = traces(model)
-    with pytest.raises(CriticalFindingError, match="it is bad"):
-        make_trainer(health).fit(model, make_data())
-    assert [r.severity for r in health.reports] == [Severity.CRITICAL]
-    assert traces(model) == before
-
-
-def test_on_critical_warn() -> None:
-    health = make_health(on_critical="warn", rules=[Alarm()])
-    trainer = make_trainer(health, max_epochs=3)
-    trainer.fit(Learner(MLP()), make_data())
-    assert trainer.global_step == 12
-    assert [r.severity for r in health.reports] == [Severity.CRITICAL] * 3
-
-
-# Failures of ours
-
-
-def our_warning(run: Callable[[], object]) -> str:
-    """The one warning of NeuronHealth that ``run`` gives."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run()
-    messages = [str(w.message) for w in caught if "NeuronHealth" in str(w.message)]
-    assert len(messages) == 1
-    assert issubclass(next(w.category for w in caught if str(w.message) == messages[0]), RuntimeWarning)
-    return messages[0]
-
-
-class Broken(Sink):
-    """Raises in one of its methods."""
-
-    def __init__(self, where: str) -> None:
-        self.where, self.calls = where, []
-
-    def _call(self, name: str) -> None:
-        self.calls.append(name)
-        if name == self.where:
-            raise OSError("disk full")
-
-    def open(self, place: Any) -> None:
-        self._call("open")
-
-    def write(self, report: Report, step: int) -> None:
-        self._call("write")
-
-    def close(self, report: Report | None) -> None:
-        self._call("close")
-
-
-@pytest.mark.parametrize("where", ["open", "write", "close"])
-def test_a_broken_sink_is_named_once(where: str) -> None:
-    broken, sound = Broken(where), Broken("nowhere")
-    health = make_health(sinks=[broken, sound])
-    trainer = make_trainer(health, max_epochs=3)
-    message = our_warning(lambda: trainer.fit(Learner(MLP()), make_data()))
-    assert "Broken failed" in message
-    assert "disk full" in message
-    assert trainer.global_step == 12
-    assert sound.calls == ["open", "write", "write", "write", "close"]
-    assert broken.calls.count(where) == 1
-    assert len(health.reports) == 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokenRule(LayerRule):
-    """Raises."""
-
-    grace: int = 0
-
-    def judge(self, on_rate: Tensor) -> None:
-        raise ZeroDivisionError("in a rule")
-
-
-def test_a_broken_rule_is_named_once() -> None:
-    health = make_health(rules=[BrokenRule(), Alarm()])
-    message = our_warning(lambda: fit(MLP(), health=health, max_epochs=3))
-    assert "broken_rule failed" in message
-    assert "in a rule" in health.report.not_judged["broken_rule"]
-    assert [r.findings[0].condition for r in health.reports] == ["alarm"] * 3
-
-
-def fails_in_hooks(patch: pytest.MonkeyPatch) -> None:
-    take = Ledger.take_soon
-
-    def broken(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
-        if signal is Signal.ACTIVATION:
-            raise RuntimeError("of ours")
-        take(self, subject, signal, x)
-
-    patch.setattr(Ledger, "take_soon", broken)
-
-
-def fails_in_backward(patch: pytest.MonkeyPatch) -> None:
-    take = Ledger.take_soon
-
-    def broken(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
-        if signal is Signal.ACTIVATION_GRADIENT:
-            raise RuntimeError("of ours")
-        take(self, subject, signal, x)
-
-    patch.setattr(Ledger, "take_soon", broken)
-
-
-def fails(owner: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
-    def broken(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("of ours")
-
-    return lambda patch: patch.setattr(owner, name, broken)
-
-
-FAULTS = {
-    "a forward hook": fails_in_hooks,
-    "a backward hook": fails_in_backward,
-    "adding up": fails(Ledger, "commit"),
-    "reading gradients": fails(Parameters, "gradient_norms"),
-    "agreeing": fails(Ledger, "agree"),
-    "closing a window": fails(Ledger, "merged"),
-    "sampling parameters": fails(Parameters, "norms"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_ours_switches_us_off(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    FAULTS[fault](monkeypatch)
-    model, health = Learner(Functional()), make_health()
-    before, trainer = traces(model), make_trainer(health, max_epochs=2)
-    message = our_warning(lambda: trainer.fit(model, make_data()))
-    assert "of ours" in message
-    assert trainer.global_step == 8
-    assert traces(model) == before
-
-
-def test_a_fault_in_a_measure_leaves_the_others() -> None:
-    from lightning_neurohealth.measures.on_rate import OnRate
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OnRate, "compute", lambda self, activation: 1 / 0)
-        health = fit(MLP())
-    assert "on_rate" not in health.report["net.fc1"]
-    assert "zero_rate" in health.report["net.fc1"]
-    assert "division by zero" in health.report.coverage.missed["on_rate"]
 
 
 def test_removing_twice_is_harmless() -> None:

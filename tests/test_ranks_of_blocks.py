@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.test_ranks import Every, all_numbers, train
+from tests.ranks import Every, all_numbers, train
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 

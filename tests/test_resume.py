@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, NeuronHealth, Report
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
-from tests.test_ranks import Every, train
+from tests.ranks import Every, train
 from tests.training import Learner, make_data, make_health, make_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")

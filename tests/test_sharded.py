@@ -25,7 +25,7 @@ from lightning_neurohealth import NeuronHealth
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.dead_neurons import DeadNeurons
 from lightning_neurohealth.samples import Samples
-from tests.test_ranks import BATCHES, COUNTS, OF_BATCHES, Save, all_numbers, doubled
+from tests.ranks import BATCHES, COUNTS, OF_BATCHES, Save, all_numbers, doubled
 from tests.test_resume import SaveAt
 from tests.training import Learner, make_trainer
 

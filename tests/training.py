@@ -31,6 +31,13 @@ class MLP(nn.Module):
         return self.fc2(self.act(self.fc1(x)))
 
 
+class Functional(MLP):
+    """With a plain function too, so that steps are traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(torch.tanh(self.act(self.fc1(x))))
+
+
 class Learner(LightningModule):
     """Trains ``net`` by least squares with SGD; ``at_step`` is called in each training step with its index."""
 

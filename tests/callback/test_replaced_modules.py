@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_neurohealth import Monitor, NeuronHealth
 from lightning_neurohealth.tracing.finder import LayerFinder
 from tests.callback.numbers import rows
-from tests.test_ranks import BATCHES, OF_BATCHES, Every, all_numbers, doubled, train
+from tests.ranks import BATCHES, OF_BATCHES, Every, all_numbers, doubled, train
 from tests.training import HOOKS, MLP, Learner, make_data, make_health, make_trainer
 
 Change = Callable[[nn.Module], object]

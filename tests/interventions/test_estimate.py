@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor, nn
 
 from lightning_neurohealth.interventions import ablate
-from tests.interventions.test_ablation import classes, mlp
+from tests.interventions.classified import classes, mlp
 
 
 class Slow(nn.Module):
