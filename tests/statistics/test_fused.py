@@ -13,8 +13,10 @@ from lightning_neurohealth.statistics import fused as fused_module
 from lightning_neurohealth.statistics.base import Partials
 from lightning_neurohealth.statistics.bound_counts import BoundCounts
 from lightning_neurohealth.statistics.covariance import Covariance
+from lightning_neurohealth.statistics.extremes import Extremes
 from lightning_neurohealth.statistics.fused import Fusion
 from lightning_neurohealth.statistics.magnitude import RecentMagnitude
+from lightning_neurohealth.statistics.magnitude_moments import MagnitudeMoments
 from lightning_neurohealth.statistics.moments import Moments
 from lightning_neurohealth.statistics.non_finite_counts import NonFiniteCounts
 from lightning_neurohealth.statistics.pass_counts import PassCounts
@@ -33,6 +35,8 @@ KINDS = (
     TailCounts,
     RecentMagnitude,
     PassCounts,
+    Extremes,
+    MagnitudeMoments,
     Covariance,
 )
 
@@ -56,16 +60,27 @@ def assert_same(actual: list[Partials], expected: list[Partials]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
-def test_fused_and_eager_give_the_same() -> None:
+@pytest.mark.parametrize(
+    ("shapes", "dtype", "layers"),
+    [
+        (((6, 24, 1), (50, 24, 1)), torch.float32, 1),
+        (((3, 24, 5), (10, 24, 5)), torch.bfloat16, 1),
+        (((6, 12, 1), (50, 12, 1)), torch.float64, 2),
+    ],
+    ids=["neurons last", "space last, halves", "two layers, doubles"],
+)
+def test_fused_and_eager_give_the_same(shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, layers: int) -> None:
     fused, eager = Fusion(True), Fusion(False)
-    statistics = [kind(layer(24, nn.Tanh())) for kind in KINDS]
+    width = shapes[0][1]
+    kinds = KINDS if layers == 1 else [kind for kind in KINDS if kind is not Covariance]
+    statistics = [kind(layer(width, nn.Tanh())) for kind in kinds]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for shape in ((6, 24, 1), (50, 24, 1)):
-            x = torch.randn(shape, generator=generator) * 3
-            x[1, 3] = torch.nan
-            x[2] = 0
-            assert_same(partials(fused, statistics, x), partials(eager, statistics, x))
+        for shape in shapes:
+            parts = tuple((torch.randn(shape, generator=generator) * 3).to(dtype) for _ in range(layers))
+            parts[0][1, 3] = torch.nan
+            parts[-1][2] = 0
+            assert_same(fused.partials(statistics, Rows(parts), 7), eager.partials(statistics, Rows(parts), 7))
     assert len(fused._kernels) == 1  # for both numbers of rows
     assert fused.fused is True
 
