@@ -21,7 +21,8 @@ def test_quickstart_finds_the_mistake(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     runpy.run_path(str(EXAMPLES / "quickstart.py"))
     printed = " ".join(capsys.readouterr().out.split())
-    assert "CRITICAL dead_neurons in net.2, since epoch 0, step 157: 48 of 64 neurons of net.2" in printed
+    begins = "CRITICAL dead_neurons in net.2, since epoch 0, step 157 (learning rate 0.001): 48 of 64 neurons of net.2"
+    assert begins in printed
     assert list(tmp_path.rglob("neurohealth/report.html"))
 
 
