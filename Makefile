@@ -32,7 +32,7 @@ docs: $(INSTALLED)  ## build the documentation in site/; a broken link is an err
 	@echo "Open site/index.html"
 
 test: $(INSTALLED)  ## run the tests; pytest's options go in ARGS, as in: make test ARGS="-k on_rate"
-	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(RUN) pytest -n auto --maxprocesses 4 $(ARGS)
 
 lint: $(INSTALLED)  ## check style and formatting
 	@$(RUN) ruff check .

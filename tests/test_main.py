@@ -111,30 +111,29 @@ def test_runs_as_a_module_and_a_reader_that_has_seen_enough_is_no_error(runs: Pa
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def loaded(*arguments: str | Path) -> set[str]:
-    """Modules that a command has imported."""
+def loaded(*commands: list[str | Path]) -> set[str]:
+    """Modules that commands have imported, in a process of their own; each has printed something."""
     script = """
-import sys
+import contextlib, io, sys
 from lightning_neurohealth.__main__ import main
-try:
-    main(sys.argv[1:])
-except SystemExit:
-    pass
-print(*sys.modules, file=sys.stderr)
+for command in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        main(command.splitlines())
+    assert printed.getvalue(), command
+print(*sys.modules)
 """
-    run = [sys.executable, "-c", script, *map(str, arguments)]
+    run = [sys.executable, "-c", script, *("\n".join(map(str, command)) for command in commands)]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert done.stdout
-    return {name.partition(".")[0] for name in done.stderr.split()}
+    return {name.partition(".")[0] for name in done.stdout.split()}
 
 
 def test_help_waits_for_no_large_package() -> None:
-    assert not loaded("--help") & {"torch", "lightning", "torchmetrics", "rich", "numpy"}
+    assert not loaded(["--help"]) & {"torch", "lightning", "torchmetrics", "rich", "numpy"}
 
 
 def test_what_reads_reports_waits_for_no_trainer(runs: Path) -> None:
-    for arguments in (["report", runs / "sick"], ["diff", runs / "sick", runs / "healthy"]):
-        assert not loaded(*arguments) & {"lightning", "torchmetrics", "transformers", "scipy", "matplotlib"}
+    modules = loaded(["report", runs / "sick"], ["diff", runs / "sick", runs / "healthy"])
+    assert not modules & {"lightning", "torchmetrics", "transformers", "scipy", "matplotlib"}
 
 
 def test_every_public_name_is_there() -> None:
