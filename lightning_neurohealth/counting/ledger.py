@@ -157,8 +157,10 @@ class Ledger(Shelf):
         behind, self._behind = self._behind, 0
         extended: set[Statistic] = set()
         for (subject, signal), numbers in later.items():
-            values = torch.stack([x.reshape(()).double() for x, _, _ in numbers])
-            _, steps, places = zip(*numbers, strict=True)
+            taken, steps, places = zip(*numbers, strict=True)
+            if any(x.dim() or x.dtype != taken[0].dtype for x in taken):
+                taken = tuple(x.reshape(()).double() for x in taken)
+            values = torch.stack(taken).double()
             for statistic in self.open(subject, signal.subject).get(signal, ()):
                 if isinstance(statistic, Series):
                     statistic.extend(values, places, behind)
