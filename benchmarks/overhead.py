@@ -29,6 +29,8 @@ from benchmarks.arena.rivals import CADENCE, players
 from benchmarks.arena.turns import Player, race
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+OTHERS = "\n## What recycling does"
+"""Where the results of another benchmark begin."""
 BARS = {
     "idle": {"mlp": 1.01, "resnet": 1.01, "gpt": 1.01},
     "standard, every step": {"mlp": 1.20, "resnet": 1.10, "gpt": 1.05},
@@ -119,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(memory_table([CONTENDERS[name] for name in chosen.networks], measures))
     console.print(closing_table())
     if chosen.write:
-        RESULTS.write_text(_results(console.export_text()), encoding="utf-8")
+        _, heading, others = RESULTS.read_text(encoding="utf-8").partition(OTHERS)
+        RESULTS.write_text(_results(console.export_text()) + heading + others, encoding="utf-8")
 
 
 def _results(text: str) -> str:
@@ -135,7 +138,7 @@ them; `inside` is the time in our own code as a share of a bare step, by its own
 ```
 
 Memory is that of live tensors. Beside the states a measured step holds what it adds to them, which is as much again,
-rows that wait to be summed together (0.4 MB) and what is computed of a block of them (0.5 MB). The update ratio samples
+rows that wait to be summed together (0.5 MB) and what is computed of a block of them (0.5 MB). The update ratio samples
 1,024 evenly spaced elements of each parameter; its relative error against all elements is about 1/√1024 ≈ 3 %.
 """
 
