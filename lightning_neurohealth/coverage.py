@@ -15,6 +15,9 @@ from lightning_neurohealth.layers import COLLECTIONS, ROOT, is_owner
 from lightning_neurohealth.tracing.finder import LayerFinder
 from lightning_neurohealth.tracing.heads import heads_name
 
+SINGLE_ONLY = {"mps"}
+"""Devices without float64."""
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -63,6 +66,16 @@ def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
         elif name not in called:
             silent[name or ROOT] = "never called"
     return silent
+
+
+def check_device(model: nn.Module) -> None:
+    """Refuse a device on which nothing can be counted."""
+    where = next((p.device.type for p in model.parameters() if p.device.type in SINGLE_ONLY), None)
+    if where is not None:
+        raise ValueError(
+            f"{type(model).__name__} is on {where}, which has no double precision: sums over many rows would be wrong "
+            "there. Train on another device, such as Trainer(accelerator='cpu'), or leave NeuronHealth out"
+        )
 
 
 def check_watchable(model: nn.Module, finder: LayerFinder) -> None:

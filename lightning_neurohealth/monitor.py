@@ -19,7 +19,7 @@ from lightning_neurohealth.budget import Budget
 from lightning_neurohealth.closing import close_window
 from lightning_neurohealth.compiled import eager
 from lightning_neurohealth.counting.ledger import Ledger
-from lightning_neurohealth.coverage import check_watchable
+from lightning_neurohealth.coverage import check_device, check_watchable
 from lightning_neurohealth.diagnosis import Diagnosis
 from lightning_neurohealth.garbage import no_collection
 from lightning_neurohealth.intake import FLOWING, Intake
@@ -77,7 +77,8 @@ class Monitor:
             over the points of a series.
 
     Raises:
-        ValueError: A setting is out of range, a pattern matches no module, or nothing of the model can be watched.
+        ValueError: A setting is out of range, a pattern matches no module, nothing of the model can be watched, or its
+            device has no double precision (Apple's MPS).
         TypeError: A setting is of the wrong kind.
     """
 
@@ -112,6 +113,7 @@ class Monitor:
         return monitor
 
     def _setup(self, model: nn.Module, settings: Settings, hook_root: bool, wrapper: nn.Module | None = None) -> None:
+        check_device(model)
         self.settings, self.wrapper = settings, wrapper
         self.reports: list[Report] = []
         self.thinner = Thinner()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_neurohealth import Monitor
+from lightning_neurohealth import Monitor, coverage
 from tests.training import MLP, layers_of, watch_step
 
 
@@ -49,3 +49,9 @@ def test_patterns_that_leave_nothing() -> None:
 def test_model_without_layers() -> None:
     with pytest.raises(ValueError, match="Sequential has no layer to watch"):
         Monitor(nn.Sequential(nn.LayerNorm(3)))
+
+
+def test_a_device_on_which_nothing_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coverage, "SINGLE_ONLY", {"cpu"})
+    with pytest.raises(ValueError, match=r"MLP is on cpu, which has no double precision.*accelerator='cpu'"):
+        Monitor(MLP())
