@@ -82,8 +82,9 @@ class ParameterTaps:
                 continue
             gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
             if Signal.WEIGHT_GRADIENT in self.wanted:
-                some = self._some(gradient, copy=True)  # clipping may change it
-                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, some, self.weights.part(weight, axis))
+                part = self.weights.part(weight, axis)
+                some = self._some(gradient, copy=part is None)  # it may wait until clipping has changed it
+                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, some, part)
             if Signal.NEURON_GRADIENT in self.wanted:
                 norms = torch.linalg.vector_norm(gradient, dim=2, dtype=_at_least_single(gradient.dtype)).double()
                 bias = self.weights.bias(layer)

@@ -17,12 +17,12 @@ from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.signals import STANDING, Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
-from lightning_neurohealth.statistics.desk import Desk
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.statistics.slots import Members, Share, Slot, one_by_one
 from lightning_neurohealth.statistics.waiting import Waiting
+from lightning_neurohealth.statistics.workspace import Workspace
 
 __all__ = ["Book", "Ledger"]
 
@@ -59,8 +59,8 @@ class Ledger(Shelf):
         self._pending: list[Share] = []
         self._slots: dict[tuple[Subject, Signal], Slot] = {}
         self._kinds: dict[Any, object] = {}
-        self._desk = Desk()
-        self._waiting = Waiting(self._desk)
+        self._workspace = Workspace()
+        self._waiting = Waiting(self._workspace)
         self._together: dict[tuple[Slot, ...], list[Members]] = {}
         self._later: dict[tuple[Subject, Signal], list[tuple[Tensor, int, int]]] = {}
         self._most_late = self._behind = 0
@@ -79,7 +79,7 @@ class Ledger(Shelf):
             elif x.numel():
                 slot = self._slot(subject, signal)
                 if slot.statistics:
-                    self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._desk))
+                    self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._workspace))
 
     def take_soon(self, subject: Subject, signal: Signal, x: Tensor) -> None:
         """The same for rows whose memory is ours, together with others, and before the step ends at the latest."""
@@ -304,7 +304,7 @@ class Ledger(Shelf):
 
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
-        self._desk.clear()  # weights may be larger than all that comes until the next one ends
+        self._workspace.clear()  # weights may be larger than all that comes until the next one ends
         self._later, self._most_late, self._behind, self._tally = {}, 0, 0, Tally()
         for statistic in self.statistics():
             if isinstance(statistic, Series):

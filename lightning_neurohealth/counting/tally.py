@@ -15,7 +15,6 @@ Place = tuple[Members, str]
 Group = tuple[Kind, "float | None", torch.device]
 NONE: tuple[list[Place], None] = [], None
 MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
-
 MERGE_EACH: dict[Kind, Any] = {
     "sum": torch._foreach_add_,
     "min": torch._foreach_minimum_,

@@ -14,7 +14,7 @@ from lightning_neurohealth.life import Life
 from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.rules.base import Bands, LayerRule, Verdict, chosen, count
 from lightning_neurohealth.rules.causes_of_death import why
-from lightning_neurohealth.rules.evidence import began_trained, resumed
+from lightning_neurohealth.rules.evidence import began_elsewhere
 from lightning_neurohealth.window import Past, Window
 
 FEW_STEPS, MANY = 2, 10
@@ -103,7 +103,7 @@ class DeadNeurons(Bands, LayerRule):
         number = int(dead.sum())
         if not bool(dead.any()):
             return None
-        trained = resumed(window, past) or began_trained(window, layers, parameters, initial)
+        trained = began_elsewhere(window, past, layers, parameters, initial)
         mean = None if trained else preactivation_mean  # which tells of the draw alone
         held_off = _held_off(layer, life.silent, mean, bias_negativity, positive_weight_sum)
         severity = self._severity(dead, life, held_off, window, trained)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from statistics import fmean, median
 from typing import Any
 
@@ -95,43 +94,37 @@ def waking(layers: Mapping[str, Layer], gradient_rms: Mapping[str, Tensor] | Non
 
 
 def began_elsewhere(
-    window: Window, past: list[Past], layers: Mapping[str, Layer], trained: Iterable[str], initial: Mapping[str, Any]
+    window: Window,
+    past: Sequence[Past],
+    layers: Mapping[str, Layer],
+    parameters: Parameters,
+    initial: Mapping[str, Any],
 ) -> bool:
     """True where the run goes on with what was learned before, so that a loss that stays flat is no fault.
 
     Either the trainer's steps began above 0; or the weights look trained: norms of neurons drawn from one distribution
     differ by 1 / √(2 · fan-in) of their mean (if it is normal; if uniform, by less), those of trained ones by more.
     """
-    return resumed(window, past) or _look_trained(layers, trained, initial)
+    return _looked_trained(window, layers, parameters, initial) or resumed(window, past)
 
 
-@remembers_the_last
-def began_trained(
+@remembers_the_last  # which weights are trained may be others in another window
+def _looked_trained(
     window: Window, layers: Mapping[str, Layer], parameters: Parameters, initial: Mapping[str, Any]
 ) -> bool:
-    """True where the weights that are trained in ``window`` looked trained at the first step."""
-    return _look_trained(layers, trained_matrices(layers, parameters), initial)
-
-
-def _look_trained(layers: Mapping[str, Layer], trained: Iterable[str], initial: Mapping[str, Any]) -> bool:
-    weights = set(trained)
+    weights = set(trained_matrices(layers, parameters))
     spreads = []
     for name, norms in initial.get("weight_norm", {}).items():
         layer = layers.get(name)
         if layer is None or layer.weight not in weights or layer.neurons < 8 or not bool(norms.any()):
             continue
-        spreads.append(_spread(norms) * math.sqrt(2 * layer.fan_in))
+        # the middle half: a few neurons that were set by hand do not count
+        quartiles = norms.quantile(norms.new_tensor([0.25, 0.75]))
+        spreads.append(float((quartiles[1] - quartiles[0]) / 1.349 / norms.median()) * math.sqrt(2 * layer.fan_in))
     return bool(spreads) and max(spreads) > UNEVEN
 
 
-@lru_cache(maxsize=4096)  # several rules ask for it in every window
-def _spread(norms: Tensor) -> float:
-    """Standard deviation beside the median, from the middle half: a few neurons that were set by hand do not count."""
-    quartiles = norms.quantile(norms.new_tensor([0.25, 0.75]))
-    return float((quartiles[1] - quartiles[0]) / 1.349 / norms.median())
-
-
-def resumed(window: Window, past: list[Past]) -> bool:
+def resumed(window: Window, past: Sequence[Past]) -> bool:
     """True if the trainer had taken steps before this run."""
     first = past[0].window if past else window
     pace = (window.step - first.step) / (window.seen - first.seen) if window.seen > first.seen else 1.0

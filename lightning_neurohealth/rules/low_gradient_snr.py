@@ -83,7 +83,7 @@ class LowGradientSnr(RunRule):
             return  # the learning rate is at fault, and other rules say so
         if not progress.now or tells_apart(layers, activation_std, progress):
             return
-        if began_elsewhere(window, past, layers, names, initial) or rate_rises(window, past, update_ratio, names):
+        if began_elsewhere(window, past, layers, parameters, initial) or rate_rises(window, past, update_ratio, names):
             return
         found, measured = self._pooled(window, past, gradient_snr, names)
         if measured < self.measured or not found < self.warning:

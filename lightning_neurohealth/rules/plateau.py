@@ -83,7 +83,7 @@ class Plateau(RunRule):
         if not progress.now or not progress.initial:
             return  # a loss of exactly 0 has nowhere to fall
         names = trained_matrices(layers, parameters)
-        if began_elsewhere(window, past, layers, names, initial) or rate_rises(window, past, update_ratio, names):
+        if began_elsewhere(window, past, layers, parameters, initial) or rate_rises(window, past, update_ratio, names):
             return
         ratio, norm = of_all(update_ratio or {}, names), of_all(gradient_norm or {}, names)
         dead = [n for n, rate in (zero_rate or {}).items() if n in layers and float(rate.min()) > 0.99]

@@ -83,7 +83,7 @@ class UpdateRatioLow(RunRule):
             return  # it has moved before: a schedule that nobody told us of, or gradients that have shrunk
         if has_learned(progress, progress.since_start(self.learned)) or tells_apart(layers, activation_std, progress):
             return
-        if began_elsewhere(window, past, layers, names, initial):
+        if began_elsewhere(window, past, layers, parameters, initial):
             return
         told = not progress.adversarial and progress.now == progress.now and progress.now != 0
         severity = Severity.CRITICAL if ratio < self.critical else Severity.SERIOUS

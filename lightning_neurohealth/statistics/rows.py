@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.statistics.desk import Desk
+from lightning_neurohealth.statistics.workspace import Workspace
 
 ROOM = (1 << 15) - 1
 """Elements that are looked at at once: they stay in a processor's cache. Of one more, torch makes two halves for two
@@ -32,13 +32,15 @@ class Rows:
         nonnegative: True if no element is known to be less than 0.
     """
 
-    __slots__ = ("_desk", "_finite", "_spread", "_sums", "count", "nonnegative", "parts")
+    __slots__ = ("_finite", "_spread", "_sums", "_workspace", "count", "nonnegative", "parts")
 
-    def __init__(self, x: Tensor | tuple[Tensor, ...], nonnegative: bool = False, desk: Desk | None = None) -> None:
+    def __init__(
+        self, x: Tensor | tuple[Tensor, ...], nonnegative: bool = False, workspace: Workspace | None = None
+    ) -> None:
         self.parts = (x,) if isinstance(x, Tensor) else x
         outer, _, inner = self.parts[0].shape
         self.count, self.nonnegative = outer * inner, nonnegative
-        self._desk = desk
+        self._workspace = workspace
         self._sums: dict[object, Tensor] = {}
         self._spread: tuple[Tensor, Tensor] | None = None
         self._finite: bool | None = None
@@ -58,7 +60,7 @@ class Rows:
         _, neurons, inner = x.shape
         for some in zip(*(_evenly(x, most // (neurons * inner), 0) for x in self.parts), strict=True):
             for fewer in zip(*(_evenly(x, most // neurons, 2) for x in some), strict=True):
-                yield Rows(fewer, self.nonnegative, self._desk)
+                yield Rows(fewer, self.nonnegative, self._workspace)
 
     def apart(self) -> list[Rows]:
         """The rows of each layer."""
@@ -140,14 +142,14 @@ class Rows:
     def wide(self) -> Tensor:
         """All of them in float64, ``[layers, rows, neurons]``."""
         if self._spread is None:
-            self._spread = (self._desk or Desk()).spread(self.parts)
+            self._spread = (self._workspace or Workspace()).spread(self.parts)
         return self._spread[0]
 
     @property
     def out(self) -> Tensor:
         """Room for a number of each element, which the next sum takes anew."""
         if self._spread is None:
-            self._spread = (self._desk or Desk()).spread(self.parts)
+            self._spread = (self._workspace or Workspace()).spread(self.parts)
         return self._spread[1]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_neurohealth.statistics.desk import Desk
 from lightning_neurohealth.statistics.rows import ROOM, Rows
 from lightning_neurohealth.statistics.slots import Slot
+from lightning_neurohealth.statistics.workspace import Workspace
 
 WAITING = 1 << 17
 """Elements that wait at most, half a megabyte of float32."""
@@ -25,8 +25,8 @@ class Waiting:
     layers in one go takes half the time that one after another takes in between.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._rows: list[tuple[Slot, Tensor, bool]] = []
         self._elements = 0
 
@@ -54,4 +54,4 @@ class Waiting:
             most = max(1, ROOM // shape.numel())
             for start in range(0, len(equal), most):
                 slots, parts = zip(*equal[start : start + most], strict=True)
-                yield slots, Rows(parts, nonnegative, self._desk)
+                yield slots, Rows(parts, nonnegative, self._workspace)

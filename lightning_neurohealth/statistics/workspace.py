@@ -10,11 +10,11 @@ from torch import Tensor
 Spread = tuple[Tensor, Tensor]
 
 
-class Desk:
+class Workspace:
     """Room for the rows of some layers in double precision, and for as many numbers that are computed of them.
 
-    Who sums many tensors one after another does so at one desk: its memory stays in the processor's cache. What lies on
-    it is there until the next rows are spread.
+    Who sums many tensors one after another does so in one workspace: its memory stays in the processor's cache. What is
+    in it is there until the next rows are spread.
     """
 
     def __init__(self) -> None:
