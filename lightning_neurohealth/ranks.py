@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_neurohealth.statistics.base import Kind
-
-OPERATIONS: dict[Kind, Any] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
+OPERATIONS: dict[str, Any] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 
 
 def world_size() -> int:
@@ -25,7 +22,7 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def all_reduce(packed: Tensor, kind: Kind) -> Tensor:
+def all_reduce(packed: Tensor, kind: str) -> Tensor:
     """``packed`` of all ranks reduced element by element, in one collective; works in place where it can."""
     if world_size() > 1:
         here = packed.device

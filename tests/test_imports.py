@@ -83,7 +83,6 @@ ONLY: dict[str, set[str]] = {
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
 LATE = {("interventions", "callback")}
 TYPES = {
-    ("ranks", "statistics"),
     ("restart", "monitor"),
     ("renewal", "monitor"),
     ("closing", "monitor"),
