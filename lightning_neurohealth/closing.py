@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from lightning_neurohealth import ranks
 from lightning_neurohealth.answers import ALL_ALIKE
 from lightning_neurohealth.breakdown import Breakdown, first_to_go
 from lightning_neurohealth.counting.shelf import Book
 from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere, unseen_by
 from lightning_neurohealth.report import Report
@@ -58,7 +61,7 @@ def close_window(
     findings, recovered = monitor.diagnosis.judge(window, numbers, monitor.initial, layers, parameters, silent)
     report = Report.from_window(
         window,
-        numbers,
+        _shown(monitor, numbers, twins, layers),
         layers,
         monitor.diagnosis.lives,
         findings=findings,
@@ -72,6 +75,7 @@ def close_window(
         ),
         not_judged=dict(monitor.diagnosis.not_judged),
         every_n_steps=every,
+        saturation_cutoff=monitor.settings.saturation_cutoff,
         overhead=monitor.budget.share,
         previous=monitor.report,
     )
@@ -104,12 +108,30 @@ def _window(monitor: Monitor, epoch: int, step: int | None, learning_rate: float
     )
 
 
-def _measured(monitor: Monitor, books: Mapping[Subject, Book], layers: dict[str, Layer]) -> Numbers:
+def _measured(
+    monitor: Monitor,
+    books: Mapping[Subject, Book],
+    layers: dict[str, Layer],
+    measures: Mapping[str, Measure] | None = None,
+) -> Numbers:
     known = {name: layer for name, layer in layers.items() if layer in books}
-    chosen = monitor.settings.chosen_measures.values()
-    numbers = measure_all(chosen, books, known, monitor.parameters, monitor.run)
+    measures = monitor.settings.chosen_measures if measures is None else measures
+    numbers = measure_all(measures.values(), books, known, monitor.parameters, monitor.run)
     monitor.failed_measures.update(numbers.failed)
     return numbers
+
+
+def _shown(monitor: Monitor, numbers: Numbers, books: Mapping[Subject, Book], layers: dict[str, Layer]) -> Numbers:
+    """What a report shows: the numbers that rules have read, but for measures that the user has set otherwise."""
+    measures = monitor.settings.shown_measures
+    if not measures:
+        return numbers
+    others = _measured(monitor, books, layers, measures).layers
+    shown: dict[str, dict[str, Tensor]] = {}
+    for name, of_one in numbers.layers.items():
+        own = {**of_one, **dict.fromkeys(measures), **others.get(name, {})}
+        shown[name] = {measure: value for measure, value in own.items() if value is not None}
+    return replace(numbers, layers=shown)
 
 
 def _breakdown(monitor: Monitor, numbers: Numbers, layers: Sequence[Layer], alone: bool) -> Breakdown | None:

@@ -69,6 +69,8 @@ class Monitor:
             Counts are exact for the rows that were measured.
         fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
             ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
+        saturation_cutoff: From where on ``saturation_rate`` counts an activation as stuck at an end of its range:
+            |a| of tanh, a or 1 − a of sigmoid; between 0.5 and 1, e.g. 0.9. Rules go by 0.99 all the same.
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
@@ -97,10 +99,22 @@ class Monitor:
         max_overhead: float | None = None,
         max_rows: int | Literal["auto"] | None = "auto",
         fused: bool | Literal["auto"] = "auto",
+        saturation_cutoff: float = 0.99,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model={model!r}: must be a torch.nn.Module")
-        settings = Settings(every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows, fused)
+        settings = Settings(
+            every_n_steps,
+            window,
+            include,
+            exclude,
+            measures,
+            rules,
+            max_overhead,
+            max_rows,
+            fused,
+            saturation_cutoff,
+        )
         self._setup(model, settings, hook_root=True)
 
     @classmethod
@@ -167,7 +181,8 @@ class Monitor:
 
     def begin_ledger(self) -> None:
         """Forget all that was counted."""
-        self.ledger = self.intake.ledger = Ledger(self.settings.chosen_measures.values(), self.settings.fused)
+        chosen, shown = self.settings.chosen_measures, self.settings.shown_measures
+        self.ledger = self.intake.ledger = Ledger([*chosen.values(), *shown.values()], self.settings.fused)
         self.ledger.open(self.run, "run")
 
     @property

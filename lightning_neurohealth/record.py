@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.activations.activation import CUTOFF
 from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
@@ -89,6 +90,7 @@ class Record(Mapping[str, LayerReport]):
         not_judged: Rules that could not speak, with the reason.
         last: True for the last report of a run.
         every_n_steps: One training step in so many was measured.
+        saturation_cutoff: From where on ``saturation_rate`` counts an end that f only approaches as reached.
         overhead: Where a budget was set, what watching has taken as a share of the time without it; else ``None``.
         breakdown: Where the run began to break, if it did: the first signal that exploded or was no number in the last
             measured steps before an exception or a NaN; else ``None``.
@@ -109,6 +111,7 @@ class Record(Mapping[str, LayerReport]):
     not_judged: Mapping[str, str] = field(default_factory=dict)
     last: bool = False
     every_n_steps: int = 1
+    saturation_cutoff: float = CUTOFF
     overhead: float | None = None
     breakdown: Breakdown | None = None
     previous: Record | None = field(default=None, repr=False, compare=False)
@@ -207,6 +210,7 @@ class Record(Mapping[str, LayerReport]):
             "steps": self.steps,
             "measured": self.measured,
             "every_n_steps": self.every_n_steps,
+            "saturation_cutoff": self.saturation_cutoff,
             "score": self.score,
             "severity": self.severity.name,
             "findings": [finding.to_dict() for finding in self.findings],

@@ -12,6 +12,7 @@ from lightning_neurohealth.counting import bookkeeping
 from lightning_neurohealth.counting.merging import Merged
 from lightning_neurohealth.frozen import freeze, thaw
 from lightning_neurohealth.layers import Subject
+from lightning_neurohealth.measures.saturation_rate import SaturationRate
 from lightning_neurohealth.memory import fitting, recall, remembered
 from lightning_neurohealth.notes import unseen_by
 from lightning_neurohealth.parameters import Parameters
@@ -33,6 +34,7 @@ def state_of(monitor: Monitor, merged: Merged) -> dict[str, Any]:
         "counters": {name: getattr(monitor, name) for name in COUNTERS},
         "every": monitor.budget.every,
         "measures": sorted(monitor.settings.chosen_measures),
+        "saturation_cutoff": monitor.settings.saturation_cutoff,
         "parameters": monitor.parameters.names,
         "samples": monitor.parameters.last_samples,
         "called": sorted({name for note in notes for name in note["called"]}),
@@ -88,9 +90,16 @@ def restore(monitor: Monitor, frozen: Mapping[str, Any]) -> None:
         {
             "layers that the model has not": gone,
             "measures that are not chosen": sorted(set(state["measures"]) - monitor.settings.chosen_measures.keys()),
+            "what saturation_rate has counted from another cut-off": _other_cutoff(monitor, state),
             "what was seen of the parameters, which are others": [] if same else ["all"],
         }
     )
+
+
+def _other_cutoff(monitor: Monitor, state: Mapping[str, Any]) -> list[str]:
+    known = {SaturationRate.name} & monitor.settings.chosen_measures.keys() & set(state["measures"])
+    other = state["saturation_cutoff"] != monitor.settings.saturation_cutoff
+    return [f"{state['saturation_cutoff']:g}"] if known and other else []
 
 
 def _fits(facts: Facts, finder: LayerFinder, parameters: Parameters) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
+from lightning_neurohealth.activations.activation import CUTOFF
 from lightning_neurohealth.measures import Measure, all_measures
+from lightning_neurohealth.measures.saturation_rate import SaturationRate
 from lightning_neurohealth.rules import Rule, all_rules
 
 SETS = ("economy", "standard", "full")
@@ -26,6 +28,7 @@ class Settings:
     max_overhead: float | None = None
     max_rows: int | Literal["auto"] | None = "auto"
     fused: bool | Literal["auto"] = "auto"
+    saturation_cutoff: float = CUTOFF
     chosen_measures: dict[str, Measure] = field(init=False)
     chosen_rules: list[Rule] = field(init=False)
     not_judged: dict[str, str] = field(init=False)
@@ -39,6 +42,7 @@ class Settings:
             whole_number("max_rows", self.max_rows, 'or "auto", or None')
         if not isinstance(self.fused, bool):
             one_of("fused", self.fused, (True, False, "auto"))
+        cutoff("saturation_cutoff", self.saturation_cutoff)
         patterns("include", self.include)
         patterns("exclude", self.exclude)
         rules = checked_rules(self.rules)
@@ -58,6 +62,13 @@ class Settings:
             self, "not_judged", {name: f"needs {', '.join(names)}" for name, names in missing.items() if names}
         )
 
+    @property
+    def shown_measures(self) -> dict[str, Measure]:
+        """Measures that reports show by another cut-off than that for which rules are made."""
+        if self.saturation_cutoff == CUTOFF or SaturationRate.name not in self.chosen_measures:
+            return {}
+        return {SaturationRate.name: SaturationRate.at(self.saturation_cutoff)}
+
 
 def whole_number(name: str, value: object, otherwise: str = "") -> None:
     """Refuse anything but an int of at least 1."""
@@ -75,6 +86,16 @@ def share(name: str, value: object) -> None:
         raise TypeError(f"{name}={value!r}: must be None or a share between 0 and 1, e.g. 0.02")
     if not 0 < value < 1:
         raise ValueError(f"{name}={value}: must lie between 0 and 1, e.g. 0.02 for 2 % of the time")
+
+
+def cutoff(name: str, value: object) -> None:
+    """Refuse anything but a number between 0.5 and 1, both excluded: below, the two ends of a range would meet."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: must be a number between 0.5 and 1, e.g. 0.9")
+    if not 0.5 < value < 1:
+        raise ValueError(
+            f"{name}={value}: must lie between 0.5 and 1, e.g. 0.9: from there on |tanh| counts as saturated"
+        )
 
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:

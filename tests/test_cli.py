@@ -46,6 +46,13 @@ def test_config_trains(config: Path, run, tmp_path: Path) -> None:
     assert (Path(cli.trainer.log_dir) / "neurohealth" / "findings.json").exists()
 
 
+def test_the_cutoff_of_saturation_is_a_key_of_a_config(run, tmp_path: Path) -> None:
+    config = ("--config", str(CONFIGS[0]), "--trainer.callbacks.saturation_cutoff", "0.9")
+    cli = run("fit", *config, "--trainer.accelerator", "cpu", "--trainer.max_epochs", "1")
+    (health,) = [c for c in cli.trainer.callbacks if type(c).__name__ == "NeuronHealth"]
+    assert health.report.saturation_cutoff == 0.9
+
+
 def test_there_is_a_config_for_each_set() -> None:
     assert [path.stem for path in CONFIGS] == ["economy", "full", "standard"]
 
@@ -58,6 +65,7 @@ def test_there_is_a_config_for_each_set() -> None:
         ("every_n_steps", "0", "must be at least 1"),
         ("log", "everything", "summary"),
         ("on_critical", "explode", "warn"),
+        ("saturation_cutoff", "90", "must lie between 0.5 and 1"),
     ],
 )
 def test_a_wrong_setting_is_refused(key: str, value: str, said: str, run, capsys: pytest.CaptureFixture[str]) -> None:

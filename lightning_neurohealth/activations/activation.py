@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lightning_neurohealth.activations import derivatives
 
+CUTOFF = 0.99
+"""From where on an end that f only approaches counts as reached, unless somebody says otherwise."""
 PLACES = 49
 """Of a learned shape: an odd number, so that one of them is 0."""
 
@@ -68,15 +70,15 @@ class Activation:
         """Whether a neuron can be stuck at an end of f other than a dead zone at 0."""
         return self.saturation_bounds() != (None, None)
 
-    def saturation_bounds(self, level: float = 0.99) -> tuple[float | None, float | None]:
+    def saturation_bounds(self, cutoff: float = CUTOFF) -> tuple[float | None, float | None]:
         """Values (low, high): a ≤ low or a ≥ high is saturated; None where f has no such end.
 
-        Ends that f only approaches count from `level` of the way (tanh ±level, sigmoid 1 - level and level), and only
-        if there are two: ELU or GELU flatten on one side by design. Ends that f reaches count themselves, except a
+        Ends that f only approaches count from `cutoff` on (tanh ±cutoff, sigmoid 1 - cutoff and cutoff), and only if
+        there are two: ELU or GELU flatten on one side by design. Ends that f reaches count themselves, except a
         flat end at 0, which is a dead zone (ReLU6: None and 6).
         """
         if self.lower is not None and self.upper is not None and not self.dead_values:
-            margin = (1 - level) * max(abs(self.lower), abs(self.upper))
+            margin = (1 - cutoff) * max(abs(self.lower), abs(self.upper))
             return self.lower + margin, self.upper - margin
         low, high = (end if end in self.dead_values and end != 0 else None for end in (self.lower, self.upper))
         return low, high

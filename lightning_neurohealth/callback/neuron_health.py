@@ -66,6 +66,8 @@ class NeuronHealth(Evaluates):
             Counts are exact for the rows that were measured.
         fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
             ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
+        saturation_cutoff: From where on ``saturation_rate`` counts an activation as stuck at an end of its range:
+            |a| of tanh, a or 1 − a of sigmoid; between 0.5 and 1, e.g. 0.9. Rules go by 0.99 all the same.
         preflight: Look at the model once more before its first update, by an extra ``training_step`` of the first
             batch, and say whether it is fit to be trained.
         evaluate: Measure the activations of ``trainer.validate``, ``test`` and ``predict`` too, of every batch, in a
@@ -98,12 +100,22 @@ class NeuronHealth(Evaluates):
         max_overhead: float | None = None,
         max_rows: int | Literal["auto"] | None = "auto",
         fused: bool | Literal["auto"] = "auto",
+        saturation_cutoff: float = 0.99,
         preflight: bool = False,
         evaluate: bool = False,
     ) -> None:
         super().__init__(evaluate)
         self.settings = Settings(
-            every_n_steps, window, include, exclude, measures, rules, max_overhead, max_rows, fused
+            every_n_steps,
+            window,
+            include,
+            exclude,
+            measures,
+            rules,
+            max_overhead,
+            max_rows,
+            fused,
+            saturation_cutoff,
         )
         if evaluate:
             of_forwards(self.settings)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.activations.activation import CUTOFF
 from lightning_neurohealth.breakdown import Breakdown
 from lightning_neurohealth.coverage import Coverage
 from lightning_neurohealth.findings import Finding, Severity
@@ -229,6 +230,7 @@ def _report(
         ),
         not_judged=window["not_judged"],
         every_n_steps=window.get("every_n_steps", 1),
+        saturation_cutoff=window.get("saturation_cutoff", CUTOFF),
         overhead=window.get("overhead"),
         breakdown=Breakdown.from_dict(window["breakdown"]) if "breakdown" in window else None,
         previous=previous,

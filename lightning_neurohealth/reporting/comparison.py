@@ -18,6 +18,7 @@ from lightning_neurohealth.reporting.table import STYLES
 from lightning_neurohealth.reporting.wording import verdict
 
 RUN = "run"
+SATURATION = "saturation_rate"
 TIMES = 2.0
 POINTS = 0.1
 
@@ -72,10 +73,19 @@ class Comparison:
         healthy = [name for name in same if name not in sick and name != RUN]
         if healthy:
             yield line(folded("healthy in both", healthy, options.max_width), "green")
+        if self._other_cutoffs:
+            a, b = self.before.saturation_cutoff, self.after.saturation_cutoff
+            yield line(f"saturation is not compared: it counts from {a:g} on in A and from {b:g} on in B", "dim")
         for letter, one, other in (("A", self.before, self.after), ("B", self.after, self.before)):
             alone = [name for name in one if name not in other]
             if alone:
                 yield line(folded(f"only in {letter}", alone, options.max_width), "dim")
+
+    @property
+    def _other_cutoffs(self) -> bool:
+        both = (self.before, self.after)
+        measured = all(any(SATURATION in layer for layer in report.layers.values()) for report in both)
+        return measured and self.before.saturation_cutoff != self.after.saturation_cutoff
 
     def _in_both(self, name: str) -> bool:
         return name in self.before and name in self.after
@@ -91,7 +101,7 @@ class Comparison:
         for title, (measure, share) in MEASURES.items():
             a, b = before.means.get(measure), after.means.get(measure)
             old, new = cell(before, measure, share), cell(after, measure, share)
-            if a is None or b is None or not (old and new):
+            if a is None or b is None or not (old and new) or (measure == SATURATION and self._other_cutoffs):
                 continue
             still = abs(a - b) < POINTS if share else max(abs(a), abs(b)) < TIMES * min(abs(a), abs(b))
             if not still and old != new:

@@ -15,7 +15,7 @@ from lightning_neurohealth.reporting.history import History
 from lightning_neurohealth.reporting.page_data import page_data, shown_windows
 from lightning_neurohealth.reporting.page_findings import SIGNS, findings, gone, joined, text
 from lightning_neurohealth.reporting.planes import Planes
-from lightning_neurohealth.reporting.wording import score
+from lightning_neurohealth.reporting.wording import other_cutoff, score
 
 MISSED = 200
 
@@ -55,7 +55,7 @@ def _verdict(report: Record) -> str:
     return (
         f'<p class="verdict"><span class="sign" aria-hidden="true">{SIGNS[report.severity]}</span> {found}</p>'
         f'<p class="score"><b>{score(report)}</b> score, from 0 (every layer critical) to 1 (nothing found)</p>'
-        f'<p class="dim">{len(report.layers)} layers, {windows}; the last one: {last}</p>'
+        f'<p class="dim">{len(report.layers)} layers, {windows}; the last one: {last}{other_cutoff(report)}</p>'
     )
 
 

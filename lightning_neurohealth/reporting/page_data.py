@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_neurohealth.activations.activation import CUTOFF
 from lightning_neurohealth.findings import Severity
 from lightning_neurohealth.measures import all_measures
 from lightning_neurohealth.record import Record
@@ -93,8 +94,13 @@ def _measure(history: History, name: str, places: dict[str, int], planes: Planes
         "layers": [places[layer] for layer in history.measures[name]],
         "means": planes.put(history.means(name)),
         "share": bool(measure and measure.percent),
-        "about": " ".join(p for p in paragraphs if not p.startswith("Source")),
+        "about": " ".join(p for p in [*paragraphs, *_set(history, name)] if p and not p.startswith("Source")),
     }
+
+
+def _set(history: History, name: str) -> list[str]:
+    cutoff = history.last.saturation_cutoff
+    return [f"In this report c is {cutoff:g}."] if name == "saturation_rate" and cutoff != CUTOFF else []
 
 
 def _neurons(history: History, name: str, known: list[str], room: int, planes: Planes) -> dict[str, Any]:

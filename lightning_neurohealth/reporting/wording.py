@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from lightning_neurohealth.activations.activation import CUTOFF
 from lightning_neurohealth.findings import Finding
 from lightning_neurohealth.record import Record
 from lightning_neurohealth.reporting.groups import FindingGroup
@@ -18,7 +19,14 @@ MISSED = 3
 def scope(report: Record) -> str:
     """Which window, and how much of it was measured."""
     text = f"epoch {report.epoch}, step {report.step}, {report.measured} of {report.steps} steps measured"
+    text += other_cutoff(report)
     return text if report.overhead is None else f"{text}, {report.overhead:.1%} more time"
+
+
+def other_cutoff(report: Record) -> str:
+    """From where on activations count as saturated, if the user has said so."""
+    cutoff = report.saturation_cutoff
+    return "" if cutoff == CUTOFF else f", saturated from {cutoff:g} on"
 
 
 def score(report: Record) -> str:

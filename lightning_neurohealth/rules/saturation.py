@@ -28,9 +28,10 @@ class Saturation(Bands, LayerRule):
     ReLU or GELU instead.
 
     Sources: technical deep dive (S2), activation monitoring (S1), Glorot and Bengio (2010). The seeds' bounds, |tanh|
-    > 0.9 or more than 10 % of neurons, are passed by 30 to 70 % of rows in healthy networks; hence 0.99, and 80 %. A
-    loss that falls is no excuse for a layer that was stuck at the first step and still is: what has learned lies behind
-    it, on features that were drawn and never trained. It is SERIOUS then, since the rest works.
+    > 0.9 or more than 10 % of neurons, are passed by 30 to 70 % of rows in healthy networks; hence 0.99, and 80 %. It
+    counts at 0.99 also where ``saturation_cutoff`` lets reports show another ``saturation_rate``. A loss that falls is
+    no excuse for a layer that was stuck at the first step and still is: what has learned lies behind it, on features
+    that were drawn and never trained. It is SERIOUS then, since the rest works.
 
     Attributes:
         constant: Standard deviation of an output, in shares of its range, up to which it is the same on all rows: an

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_neurohealth.parameters import Run
-from lightning_neurohealth.statistics.bound_counts import BoundCounts
+from lightning_neurohealth.statistics.bound_counts import BoundCounts, bound_counts
 from tests.measures.harness import CPU, Batches, layer
 from tests.statistics.filled import filled
 
@@ -15,6 +15,20 @@ def test_both_ends(batches: Batches) -> None:
     statistic = filled(BoundCounts(layer(batches.neurons, nn.Tanh())), activation)
     assert statistic.low.tolist() == [sum(a <= -0.99 for a in neuron) for neuron in activation.rows.T]
     assert statistic.high.tolist() == [sum(a >= 0.99 for a in neuron) for neuron in activation.rows.T]
+
+
+@pytest.mark.parametrize("cutoff", [0.6, 0.9, 0.999])
+def test_from_another_cutoff_on(batches: Batches, cutoff: float) -> None:
+    activation = batches.map(lambda z: torch.sigmoid(3 * z))
+    statistic = filled(bound_counts(cutoff)(layer(batches.neurons, nn.Sigmoid())), activation)
+    assert statistic.low.tolist() == [sum(a <= 1 - cutoff for a in neuron) for neuron in activation.rows.T]
+    assert statistic.high.tolist() == [sum(a >= cutoff for a in neuron) for neuron in activation.rows.T]
+
+
+def test_a_cutoff_is_a_kind() -> None:
+    assert bound_counts(0.9) is bound_counts(0.9) is not bound_counts(0.95)
+    assert bound_counts(0.99) is BoundCounts
+    assert len({bound_counts(cutoff).__name__ for cutoff in (0.9, 0.95, 0.99)}) == 3
 
 
 def test_an_end_that_is_a_dead_zone_does_not_count() -> None:
