@@ -12,7 +12,7 @@ from typing import Any, get_args
 from lightning_neurohealth.measures import Measure, all_measures
 from lightning_neurohealth.measures.base import Level
 from lightning_neurohealth.rules import Rule, all_rules
-from lightning_neurohealth.signals import STANDING, Signal
+from lightning_neurohealth.signals import OF_ELEMENTS, STANDING, Signal
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.cosines import Cosines
 from lightning_neurohealth.statistics.covariance import Covariance
@@ -31,6 +31,7 @@ COSTS = {
     Signal.NEURON_GRADIENT: "a pass over gradients of weights",
     Signal.WEIGHT_UPDATE: "a copy of the weights",
     Signal.PARAMETER_GRADIENT: "a norm of each gradient",
+    **dict.fromkeys(OF_ELEMENTS, "a few passes over each gradient"),
     Signal.GLOBAL_GRADIENT: "a norm of each gradient",
     Signal.GRADIENT_SAMPLE: "sampled gradients",
     Signal.UPDATE: "sampled weights, copied",

@@ -17,7 +17,7 @@ from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.measuring import Numbers, measure_all, saw_nothing, unfed
 from lightning_neurohealth.notes import coverage_of, note_of, silent_everywhere, unseen_by
 from lightning_neurohealth.report import Report
-from lightning_neurohealth.signals import OF_WEIGHTS, Signal
+from lightning_neurohealth.signals import OF_ELEMENTS, OF_WEIGHTS, Signal
 from lightning_neurohealth.statistics.series import Series
 from lightning_neurohealth.window import Window
 
@@ -153,7 +153,8 @@ def _missing(monitor: Monitor, numbers: Numbers, others_missing: bool) -> dict[s
     missing = {**monitor.failed_measures, **apart, **flattened, **monitor.left_out}
     read = any("gradient_norm" in of_one for of_one in numbers.parameters.values())
     if monitor.parameters.gradients_are_hidden and not read:
-        missing["gradient_norm"] = HIDDEN
+        of_gradients = {Signal.PARAMETER_GRADIENT, *OF_ELEMENTS}
+        missing |= {name: HIDDEN for name, measure in measures if of_gradients & measure.needs.keys()}
     if others_missing:
         missing["*"] = ALONE
     return missing

@@ -9,13 +9,13 @@ from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.signals import FLOWS, Signal
+from lightning_neurohealth.signals import FLOWS, OF_ELEMENTS, Signal
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
 OF_ROWS = FLOWING | {Signal.ACTIVATION, Signal.PREACTIVATION}
 STILL = {
-    *(Signal.PARAMETER_GRADIENT, Signal.GRADIENT_SAMPLE, Signal.UPDATE),
+    *(Signal.PARAMETER_GRADIENT, *OF_ELEMENTS, Signal.GRADIENT_SAMPLE, Signal.UPDATE),
     *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
     *(Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT, Signal.WEIGHT_UPDATE),
     Signal.ACTIVATION_TIMES_GRADIENT,

@@ -14,7 +14,7 @@ from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
 from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import OF_ELEMENTS, Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
 
 
@@ -36,7 +36,10 @@ class ParameterTaps:
         self.parameters, self.run, self.receiver, self.wanted = parameters, run, receiver, wanted
         self.weights = LayerWeights(parameters, finder)
         self.scale: Tensor | float = 1.0
-        self._norms: dict[Optimizer | None, Tensor] = {}
+        self.of_elements = bool(set(OF_ELEMENTS) & wanted)
+        powers = [[1.0], [1.0], [2.0], [1.0], [1.0]]  # of a norm, a sum, squares and two ends
+        self._powers = torch.tensor(powers, dtype=torch.float64, device=parameters.device)
+        self._read: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
         self._just_seen: Tensor | None = None
         self._weights_before: dict[Layer, tuple[Tensor, Part | None]] = {}
@@ -53,7 +56,7 @@ class ParameterTaps:
         self.after_update()
         just_seen, self._just_seen = self._just_seen, None
         if measuring:
-            self._norms.clear()
+            self._read.clear()
             self._phase = None if self.parameters.pieces.any else phase
             if Signal.UPDATE in self.wanted:
                 # what the last step has left is what this one begins with
@@ -65,15 +68,19 @@ class ParameterTaps:
     @property
     def read(self) -> bool:
         """True once gradients of this step were read."""
-        return bool(self._norms)
+        return bool(self._read)
 
     def before_update(self, optimizer: Optimizer | None = None) -> None:
         """Gradients are final, of all parameters or of one optimizer's; each is read once a step."""
         self._keep_weights()  # of layers that were not known when the step began
-        if optimizer in self._norms or None in self._norms:
+        if optimizer in self._read or None in self._read:
             return
-        norms = self.parameters.gradient_norms(optimizer)
-        self._norms[optimizer] = norms if _is_one(self.scale) else norms / self.scale
+        read = self.parameters.gradient_norms(optimizer).unsqueeze(0)
+        if self.of_elements:
+            read = torch.cat([read, self.parameters.gradient_elements(optimizer)])
+        if not _is_one(self.scale):
+            read = read / self.scale ** self._powers[: len(read)]
+        self._read[optimizer] = read
         if not {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT} & self.wanted:
             return
         own = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
@@ -107,28 +114,31 @@ class ParameterTaps:
             before, self._before = self._before, None
         updated = before is not None and not overflow
 
-        def norms() -> Tensor:
+        def rows() -> Tensor:
             if not self.read:
                 read()
-            of_each = list(self._norms.values())
-            found = of_each[0].unsqueeze(0) if len(of_each) == 1 else torch.stack(of_each).amax(0, keepdim=True)
-            return found if before is None or overflow else torch.cat([found, self._update_norms(before)])
+            found = _greatest(list(self._read.values()))
+            if before is None or overflow:
+                return found
+            return torch.cat([found[:1], self._update_norms(before), found[1:]])
 
-        joined = self.parameters.joined(norms, 3 if updated else 1)
-        self._norms.clear()
+        joined = self.parameters.joined(rows, 3 if updated else 1, self.of_elements)
+        self._read.clear()
         if overflow:
             self.forget_update()
             return
         if not self.parameters.gradients_are_hidden:
-            self._take_gradients(joined[0])
+            self._take_gradients(joined[0], joined[3 if updated else 1 :])
         if updated:
-            self._take_ratios(*joined[1:])
+            self._take_ratios(*joined[1:3])
         if stepped:
             self.after_update()
 
-    def _take_gradients(self, norms: Tensor) -> None:
+    def _take_gradients(self, norms: Tensor, elements: Tensor) -> None:
         self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
         self.receiver.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))
+        for signal, row in zip(OF_ELEMENTS, elements, strict=False):
+            self.receiver.take(self.parameters, signal, row.view(1, -1, 1))
         if Signal.GRADIENT_SAMPLE in self.wanted:
             sampled = self.parameters.samples
             samples, part = sampled.of_gradients().view(1, -1, 1), sampled.here
@@ -211,6 +221,14 @@ class ParameterTaps:
     def _take_ratios(self, changes: Tensor, sizes: Tensor) -> None:
         ratios = torch.where(sizes > 0, changes / sizes, torch.nan)
         self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
+
+
+def _greatest(reads: list[Tensor]) -> Tensor:
+    """Of each parameter what was read with the greatest norm, where several optimizers have stepped."""
+    if len(reads) == 1:
+        return reads[0]
+    stacked = torch.stack(reads)
+    return stacked.take_along_dim(stacked[:, :1].argmax(0, keepdim=True), 0)[0]
 
 
 def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks
+from lightning_neurohealth.elements import index, of_gradients
 from lightning_neurohealth.layers import clean_name
 from lightning_neurohealth.samples import Samples
 from lightning_neurohealth.sharding import Pieces, piece
@@ -101,19 +102,21 @@ class Parameters:
         self.decayed = {name for name, (_, decay) in named.items() if decay}
         self.optimizer_of = {name: index for name, (index, _) in named.items()}
 
-    def joined(self, norms: Callable[[], Tensor], rows: int) -> Tensor:
-        """Norms of whole parameters from those of the pieces here, ``[rows, parameters]``.
+    def joined(self, read: Callable[[], Tensor], norms: int, elements: bool = False) -> Tensor:
+        """Norms of whole parameters from those of the pieces here, ``[norms, parameters]``; with ``elements``, what
+        ``gradient_elements`` gives of them in four more rows.
 
-        Where some are split, all ranks meet here in one collective; one that fails to say its own does not keep the
-        others waiting.
+        Where some are split, all ranks meet here in one collective, or two; one that fails to say its own does not keep
+        the others waiting.
         """
         if not self.pieces.any:
-            return norms()
+            return read()
+        rows = norms + 4 * elements
         here = torch.zeros(rows, self.neurons, dtype=torch.float64, device=self.device)
         try:
-            here = norms()
+            here = read()
         finally:
-            here = self.pieces.norms(here)
+            here = self.pieces.joined(here, norms)
         return here
 
     def gradient_norms(self, optimizer: Optimizer | None = None) -> Tensor:
@@ -121,10 +124,19 @@ class Parameters:
 
         Of a parameter that is split over ranks, these norms are those of the piece here.
         """
+        return self._norms(self._gradients(optimizer))
+
+    def gradient_elements(self, optimizer: Optimizer | None = None) -> Tensor:
+        """Sum, sum of squares, the least and the greatest element of each gradient, ``[4, parameters]``; likewise."""
+        gradients = self._gradients(optimizer)
+        slices = {place: self.slices[id(p)] for place, p in enumerate(self.tensors) if id(p) in self.slices}
+        return of_gradients(gradients, slices, self.device)
+
+    def _gradients(self, optimizer: Optimizer | None) -> list[Tensor | None]:
         if optimizer is None:
-            return self._norms([p.grad for p in self.tensors])
+            return [p.grad for p in self.tensors]
         ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return self._norms([p.grad if id(p) in ids else None for p in self.tensors])
+        return [p.grad if id(p) in ids else None for p in self.tensors]
 
     @property
     def gradients_are_hidden(self) -> bool:
@@ -173,7 +185,7 @@ class Parameters:
             stacked = _plain_norms(here) if plain else _norms(here, self.device)
             if len(present) == len(tensors):
                 return stacked
-            norms[torch.tensor(present, device=self.device)] = stacked
+            norms[index(tuple(present), self.device)] = stacked
         return norms
 
 

@@ -125,15 +125,34 @@ class Pieces:
         split = [is_split(t) or id(t) in slices for t in tensors]
         self.any = any(split)
         self._split = torch.tensor(split, device=device)
+        none = [one and not _size_here(t, slices.get(id(t))) for one, t in zip(split, tensors, strict=True)]
+        self._none_here = torch.tensor(none, device=device)
         # each piece may lie on several ranks, which all add it
         pieces = [slices[id(t)].ranks if id(t) in slices else shards(t) for t in tensors]
         shares = [count / ranks.world_size() for count in pieces]
         self._shares = torch.tensor(shares, dtype=torch.float64, device=device)
 
-    def norms(self, here: Tensor) -> Tensor:
-        """Norms of whole tensors, ``[…, tensors]``, from those of this rank's pieces: one collective."""
-        total = ranks.all_reduce(here.square() * self._shares, "sum")
-        return torch.where(self._split, total.sqrt(), here)
+    def joined(self, here: Tensor, norms: int) -> Tensor:
+        """What is true of whole tensors, ``[…, tensors]``, from the same of this rank's pieces.
+
+        ``here`` are ``norms`` rows of norms: one collective. If there are more, they are Σx, Σx², the least and the
+        greatest element: two.
+        """
+        sums, ends = here[norms : norms + 2], here[norms + 2 :]
+        added = torch.cat([here[:norms].square(), sums, ends.isnan().double()])
+        added = ranks.all_reduce(added * self._shares, "sum")
+        whole = [added[:norms].sqrt(), added[norms : norms + len(sums)]]
+        if len(ends):
+            # what becomes of NaN in a minimum over ranks is not defined
+            here_least = torch.where(self._none_here | ends.isnan(), torch.inf, torch.stack([ends[0], -ends[1]]))
+            least, minus_greatest = ranks.all_reduce(here_least, "min")
+            ends = torch.where(added[norms + 2 :] > 0, torch.nan, torch.stack([least, -minus_greatest]))
+            whole.append(torch.where(least > -minus_greatest, 0.0, ends))  # of a tensor without an element
+        return torch.where(self._split, torch.cat(whole), here)
+
+
+def _size_here(tensor: Tensor, here: Slice | None) -> int:
+    return math.prod(extent(tensor)[0]) if here is None else here.stop - here.start
 
 
 def _sharding(tensor: Tensor | None) -> dict[int, int]:

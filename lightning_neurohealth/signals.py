@@ -48,6 +48,14 @@ class Signal(str, Enum):
     """Learned shares of the functions that the layer's activation mixes, ``[1, functions, 1]``, likewise."""
     PARAMETER_GRADIENT = "parameter_gradient"
     """L2 norm of the gradient of each parameter, after unscaling and before clipping, one row a measured step."""
+    PARAMETER_GRADIENT_SUM = "parameter_gradient_sum"
+    """Sum of the elements of that gradient, likewise; of a complex one, half the sum of their two parts."""
+    PARAMETER_GRADIENT_SQUARES = "parameter_gradient_squares"
+    """Sum of their squares, likewise."""
+    PARAMETER_GRADIENT_MIN = "parameter_gradient_min"
+    """The least of them."""
+    PARAMETER_GRADIENT_MAX = "parameter_gradient_max"
+    """The greatest of them."""
     PARAMETER = "parameter"
     """L2 norm of each parameter, one row a window."""
     PARAMETER_CHANGE = "parameter_change"
@@ -71,7 +79,13 @@ class Signal(str, Enum):
         return _SUBJECTS.get(self, "layer")
 
 
+OF_ELEMENTS = (
+    *(Signal.PARAMETER_GRADIENT_SUM, Signal.PARAMETER_GRADIENT_SQUARES),
+    *(Signal.PARAMETER_GRADIENT_MIN, Signal.PARAMETER_GRADIENT_MAX),
+)
+"""What is of all elements of each gradient, in the order in which it is computed."""
 _SUBJECTS: dict[Signal, Subject] = {
+    **dict.fromkeys(OF_ELEMENTS, "parameters"),
     Signal.PARAMETER_GRADIENT: "parameters",
     Signal.PARAMETER: "parameters",
     Signal.PARAMETER_CHANGE: "parameters",

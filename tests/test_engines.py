@@ -101,7 +101,7 @@ class Engine:
 
 def test_gradients_that_an_engine_keeps_raise_no_alarm() -> None:
     model = MLP()
-    monitor = Monitor(model, every_n_steps=1)
+    monitor = Monitor(model, every_n_steps=1, measures=["standard", "gradient_max"])
     monitor.parameters.know_optimizers([Engine(model)])  # type: ignore[list-item]
     for _ in range(30):
         with monitor:
@@ -115,7 +115,8 @@ def test_gradients_that_an_engine_keeps_raise_no_alarm() -> None:
     assert monitor.failure is None
     assert "gradient_norm" not in report.parameters.get("fc1.weight", {})
     assert "gradient_flow" in report["fc1"]
-    assert "keeps their gradients to itself" in report.coverage.missed["gradient_norm"]
+    for measure in ("gradient_norm", "gradient_max"):
+        assert "keeps their gradients to itself" in report.coverage.missed[measure]
     assert "no_gradient" not in {finding.condition for finding in report.findings}
 
 
@@ -180,7 +181,7 @@ def test_fsdp1_reports_what_one_process_would(whole: bool, tmp_path: Path) -> No
     ours, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     torch.testing.assert_close(ours, other, rtol=0, atol=0, equal_nan=True)
     expected = train(build(), DATA)
-    assert {"weight_norm", "gradient_std"} <= ours["missed"].keys()
+    assert {"weight_norm", "gradient_uniformity"} <= ours["missed"].keys()
     assert "gradient_flow" in ours["fc1"]
     for name in ours["fc1"].keys() - OF_BATCHES:
         torch.testing.assert_close(
@@ -189,4 +190,5 @@ def test_fsdp1_reports_what_one_process_would(whole: bool, tmp_path: Path) -> No
     torch.testing.assert_close(ours["run"]["global_gradient_norm"], expected["run"]["global_gradient_norm"])
     if whole:
         torch.testing.assert_close(ours["parameters"], expected["parameters"], equal_nan=True)
+        assert {"fc1.weight gradient_std", "fc2.bias gradient_min"} <= expected["parameters"].keys()
         torch.testing.assert_close(ours["run"], expected["run"])

@@ -71,7 +71,12 @@ def test_numbers_are_those_of_one_process(policy: Any, tmp_path: Path) -> None:
     ours, expected = all_numbers(first), all_numbers(alone)
     hidden = {n for n, why in first["reports"][-1]["coverage"]["missed"].items() if why.startswith("FSDP1")}
     assert {name for name in expected.keys() - ours.keys() if name.split()[-1] not in hidden} == set()
-    assert {"net.fc1 gradient_norm", "net.norm.weight gradient_norm", "run update_ratio"} <= ours.keys()
+    assert {
+        "net.fc1 gradient_norm",
+        "net.norm.weight gradient_norm",
+        "net.norm.bias gradient_std",
+        "run update_ratio",
+    } <= ours.keys()
     for name in ours.keys() - {name for name in ours if name.split()[-1] in OF_BATCHES}:
         # FSDP trains in single precision
         torch.testing.assert_close(ours[name], expected[name], rtol=2e-3, atol=1e-5, equal_nan=True, msg=name)

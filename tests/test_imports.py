@@ -24,7 +24,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "progress compiled terminal",
         "slices",
         "activations window sharding",
-        "layers nn samples across",
+        "layers nn samples across elements",
         "roster repeats",
         "tracing parameters life",
         "holdings",

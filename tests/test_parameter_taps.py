@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from lightning_neurohealth import Monitor, Report
 from tests.training import MLP, Learner, fit, make_data
 
-OF_GRADIENTS = ["gradient_norm", "global_gradient_norm", "gradient_max", "gradient_std", "fisher", "gradient_snr"]
+OF_GRADIENTS = [
+    *("gradient_norm", "global_gradient_norm", "gradient_mean", "gradient_std", "gradient_min", "gradient_max"),
+    *("fisher", "gradient_snr"),
+]
 OF_STEPS = ["weight_change", "update_ratio", "train_loss"]
 
 
@@ -129,7 +132,7 @@ def test_weight_of_a_sparse_embedding_that_a_layer_shares() -> None:
     torch.testing.assert_close(report["out"]["fisher"], expected, rtol=1e-6, atol=0)
 
 
-LARGE = ("gradient_max", "gradient_std", "weight_change", "taylor")
+LARGE = ("gradient_max", "gradient_std", "gradient_uniformity", "weight_change", "taylor")
 
 
 def of_a_large_layer(max_rows: Any, steps: int) -> Any:
@@ -152,7 +155,10 @@ def test_of_large_weights_a_part_is_read_at_a_time_and_all_in_time() -> None:
     (some, gradient), (whole, _) = of_a_large_layer("auto", 40), of_a_large_layer(None, 3)
     torch.testing.assert_close(float(whole["gradient_max"]), float(gradient.max()))
     torch.testing.assert_close(float(whole["gradient_std"]), float(gradient.double().std(unbiased=False)))
-    assert float(some["gradient_max"]) == float(whole["gradient_max"])
-    assert float(some["gradient_std"]) == pytest.approx(float(whole["gradient_std"]), rel=0.02)
+    for measure in ("gradient_max", "gradient_std"):  # these are of all of it at each
+        torch.testing.assert_close(some[measure], whole[measure])
+    uniformity = float(whole["gradient_uniformity"])
+    assert uniformity == pytest.approx(float(gradient.double().abs().mean() / gradient.double().abs().std()), rel=1e-4)
+    assert float(some["gradient_uniformity"]) == pytest.approx(uniformity, rel=0.02)
     one, _ = of_a_large_layer("auto", 1)
-    assert float(one["gradient_std"]) != float(whole["gradient_std"])
+    assert float(one["gradient_uniformity"]) != uniformity

@@ -208,6 +208,39 @@ def test_collectives(kind: type[Alone], tmp_path: Path) -> None:
         assert saved["calls"] == {"all_reduce": 1 + 8 + 4 * (1 + 3), "all_gather_object": 0, "others": 0}
 
 
+@pytest.mark.parametrize("kind", [FullySharded, TensorParallel])
+def test_collectives_with_the_elements_of_gradients(kind: type[Alone], tmp_path: Path) -> None:
+    """One more a measured step again, for the least and the greatest."""
+    measures = ["gradient_norm", "gradient_mean", "gradient_std", "gradient_min", "gradient_max"]
+    for saved in train(kind, tmp_path, measures=measures, rules=[], window=2):
+        assert saved["calls"]["all_reduce"] == 1 + 2 * 8 + 4 * (1 + 3)
+        assert saved["calls"]["others"] == 0
+
+
+class Spoiled(FullySharded):
+    """Of a gradient one element on one rank is no number, and another one infinite."""
+
+    def on_after_backward(self) -> None:
+        if self.trainer.global_rank == 1:
+            self.net.fc1.weight.grad.to_local()[0, 0] = torch.nan
+            self.net.fc1.bias.grad.to_local()[0] = -torch.inf
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        for parameter in self.parameters():  # callbacks come first; the weights are to stay numbers
+            parameter.grad.to_local().zero_()
+
+
+def test_what_is_not_finite_on_one_rank_shows_on_all(tmp_path: Path) -> None:
+    measures = ["gradient_norm", "gradient_mean", "gradient_std", "gradient_min", "gradient_max"]
+    first, second = train(Spoiled, tmp_path, 7, measures=measures, rules=[])
+    ours = all_numbers(first)
+    assert json.dumps(first["reports"]) == json.dumps(second["reports"])
+    for measure in measures:
+        assert ours[f"net.fc1.weight {measure}"].isnan()
+    assert ours["net.fc1.bias gradient_min"] == ours["net.fc1.bias gradient_mean"] == -torch.inf
+    assert ours["net.fc1.bias gradient_max"].isfinite()
+
+
 def breaks_on_rank_1(owner: type, name: str) -> Callable[[], None]:
     def patch() -> None:
         if os.environ["LOCAL_RANK"] == "1":
@@ -216,8 +249,14 @@ def breaks_on_rank_1(owner: type, name: str) -> Callable[[], None]:
     return patch
 
 
+OF_PIECES = [
+    *((Parameters, name) for name in ("gradient_norms", "gradient_elements", "norms")),
+    (Samples, "norms"),
+]
+
+
 @pytest.mark.filterwarnings("ignore:NeuronHealth has failed")
-@pytest.mark.parametrize(("owner", "name"), [(Parameters, "gradient_norms"), (Parameters, "norms"), (Samples, "norms")])
+@pytest.mark.parametrize(("owner", "name"), OF_PIECES)
 def test_no_rank_waits_for_one_that_has_failed(owner: type, name: str, tmp_path: Path) -> None:
     first, second = train(FullySharded, tmp_path, on_start=breaks_on_rank_1(owner, name))
     assert len(first["reports"]) == 2

@@ -1,4 +1,4 @@
-"""Largest gradient of a layer's weights."""
+"""Largest gradient within each parameter."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lightning_neurohealth.statistics.extremes import Extremes
 
 
 class GradientMax(Measure):
-    """max of ∂L/∂w over the weights of a layer and the measured steps, a scalar, in units of loss per weight, after
-    unscaling, before clipping.
+    """Greatest element of ∂L/∂θ of each parameter over the measured steps, one number a parameter (a layer shows
+    its weight's), in units of loss per unit of the parameter, after unscaling, before clipping; 0 where there is none.
 
-    Many ``gradient_std`` over 0: a few weights take the whole step.
+    Many ``gradient_std`` over 0: a few elements take the whole step.
 
     Source: advanced activation techniques (S4).
     """
 
     level = "full"
 
-    def compute(self, weight_gradient: Extremes) -> Tensor:
-        return weight_gradient.highest.max()
+    def compute(self, parameter_gradient_max: Extremes) -> Tensor:
+        return parameter_gradient_max.highest

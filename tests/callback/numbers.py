@@ -26,6 +26,7 @@ def gradient_numbers(net: nn.Module, data: Any, **options: Any) -> dict[str, Ten
         for measure in ("gradient_flow", "gradient_variance", "gradient_pass_rate"):
             numbers[f"{name} {measure}"] = layer[measure]
     for name, parameter in report.parameters.items():
-        numbers[f"{name} gradient_norm"] = parameter["gradient_norm"]
-    assert len(numbers) == 2 + 2 * 3 + 4
+        for of in ("norm", "mean", "std", "min", "max"):
+            numbers[f"{name} gradient_{of}"] = parameter[f"gradient_{of}"]
+    assert len(numbers) == 2 + 2 * 3 + 4 * 5
     return numbers

@@ -12,6 +12,8 @@ from tests.callback.numbers import gradient_numbers
 from tests.callback.test_several_optimizers import Adversarial
 from tests.training import MLP, Learner, fit, make_data
 
+OF_ELEMENTS = ("gradient_mean", "gradient_std", "gradient_min", "gradient_max")
+
 
 def half_precision(**options: Any) -> MixedPrecision:
     return MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", **options))
@@ -45,7 +47,7 @@ def test_step_skipped_by_the_scaler_raises_no_alarm() -> None:
     before = [p.clone() for p in net.parameters()]
     scales = []
     model = Learner(net, at_step=lambda model, step: scales.append(plugin.scaler.get_scale()))
-    report = fit(model, plugins=[plugin]).report
+    report = fit(model, plugins=[plugin], measures=["standard", *OF_ELEMENTS]).report
     assert scales == [2.0**24] + [2.0**10] * 3  # the first step overflowed, the others did not
     assert not all(torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True))
     assert "non_finite" not in {f.condition for f in report.findings}
@@ -53,3 +55,5 @@ def test_step_skipped_by_the_scaler_raises_no_alarm() -> None:
     for layer in report.values():
         assert torch.isfinite(layer["gradient_flow"]).all()
         assert torch.isfinite(layer["gradient_norm"]).all()
+        for measure in OF_ELEMENTS:
+            assert torch.isfinite(layer[measure]).all()

@@ -21,7 +21,8 @@ def network() -> nn.Module:
     return nn.Sequential(*front, nn.Linear(4, 3, bias=False)).double()
 
 
-MEASURES = [name for name, measure in all_measures().items() if measure.subject == "layer"]
+OF_GRADIENTS = ["gradient_mean", "gradient_std", "gradient_min", "gradient_max"]
+MEASURES = [*OF_GRADIENTS, *(name for name, measure in all_measures().items() if measure.subject == "layer")]
 
 
 class Steps:
