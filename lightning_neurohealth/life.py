@@ -20,9 +20,9 @@ MEASURES = ("on_rate", "zero_rate", "activation_std", "activation_rows")
 class Life:
     """The neurons of one layer over the whole run so far. All are host tensors of shape ``[neurons]``.
 
-    Deaths and returns are dated by windows: a neuron that fell silent did so between its last activity, in the window
-    before, and ``died``. Shorter windows date them better; a date within the window would cost one more number a neuron
-    at each measured step.
+    Deaths and returns are dated by windows: a neuron that fell silent did so between the training steps ``active`` and
+    ``died``. Shorter windows date them better; a date within the window would cost one more number a neuron at each
+    measured step.
 
     Attributes:
         silent: True for a neuron that gave one constant from a flat end of its activation, and so passed no gradient,
@@ -32,7 +32,8 @@ class Life:
         epochs: Share of an epoch's steps that were measured since then; 0 where the length of an epoch is not known.
         windows: Windows in a row in which it was silent.
         born: True if it was silent at the first measured step, before any update, and ever since.
-        died: Training steps at the start of the window in which its silence began; -1 for one that is not silent.
+        active: Training steps at the start of the last window in which it was active; -1 where there was none.
+        died: Training steps at the start of the first window that it was silent in; -1 for one that is not silent.
         rate: Learning rate at the end of that window, NaN where there was none.
         deaths: How often it fell silent after it had been active.
         revived: Training steps at the end of the window in which it last came back; -1 for never.
@@ -44,6 +45,7 @@ class Life:
     epochs: Tensor
     windows: Tensor
     born: Tensor
+    active: Tensor
     died: Tensor
     rate: Tensor
     deaths: Tensor
@@ -60,6 +62,7 @@ class Life:
             epochs=number.clone(),
             windows=whole.clone(),
             born=at_birth.clone(),
+            active=whole - 1,
             died=whole - 1,
             rate=torch.full_like(number, torch.nan),
             deaths=whole.clone(),
@@ -74,6 +77,7 @@ class Life:
             setattr(self, name, torch.where(silent, total + more, torch.zeros_like(total)))
         self.born &= silent
         self.deaths += (began & ~self.born).long()
+        self.active = self.active.where(silent, window.seen - window.steps)
         self.died = torch.where(began, window.seen - window.steps, self.died).where(silent, -1)
         self.rate = torch.where(began, window.learning_rate, self.rate).where(silent, torch.nan)
         self.revived = torch.where(ended, window.seen, self.revived)
@@ -86,9 +90,10 @@ class Life:
     def to_dict(self) -> dict[str, Any]:
         """Indices of neurons in plain containers fit for JSON; empty where none was ever silent.
 
-        ``silent``: by the training step at which their silence began, ``born``: of these, those that were silent from
-        the first measured step on, ``revived``: by the training step at which they last came back, ``deaths``: how
-        often one fell silent after it had been active.
+        ``silent``: by the training step at the start of the first window that they were silent in (they died in the
+        window before), ``born``: of these, those that were silent from the first measured step on, ``revived``: by the
+        training step at the end of the window in which they last came back, ``deaths``: how often one fell silent after
+        it had been active.
         """
         deaths, born = int(self.deaths.sum()), self.born.nonzero().flatten().tolist()
         silent, revived = _by_step(self.silent, self.died), _by_step(self.revived >= 0, self.revived)

@@ -42,6 +42,7 @@ def test_counts_since_a_neuron_last_fired() -> None:
 def test_tells_when_it_died_and_came_back() -> None:
     life = life_of(CYCLE)
     assert life.died.tolist() == [-1, 0, 10, 30]
+    assert life.active.tolist() == [30, -1, 0, 20]
     assert life.revived.tolist() == [-1, -1, -1, 30]
     assert life.deaths.tolist() == [0, 0, 1, 1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -21,15 +21,17 @@ out."""
 
 
 def packed_lives(history: History) -> dict[str, dict[str, Any]]:
-    """Layer to the windows in which its neurons were followed, and the lives of those that were ever silent: ``[lives,
-    2 + fields]``, of each its window, its neuron and the fields of :class:`~lightning_neurohealth.life.Life`."""
+    """Layer to the windows in which its neurons were followed, what ``active`` is of all that are, and the lives of
+    those that were ever silent: ``[lives, 2 + fields]``, of each its window, its neuron and the fields of
+    :class:`~lightning_neurohealth.life.Life`."""
     found: dict[int, dict[str, Tensor]] = {}
+    starts: dict[int, dict[str, int]] = {}
     for place, report in enumerate(history.reports):
         if isinstance(report.layers, ThinLayers):
             continue  # lives go with the numbers of single neurons
-        found[place] = {
-            name: _entries(place, layer.life) for name, layer in report.layers.items() if layer.life is not None
-        }
+        known = {name: layer.life for name, layer in report.layers.items() if layer.life is not None}
+        found[place] = {name: _entries(place, life) for name, life in known.items()}
+        starts[place] = {name: max(life.active.tolist(), default=-1) for name, life in known.items()}
     most = max((sum(map(len, lives.values())) for lives in found.values()), default=0)
     places = [list(found)[i] for i in spread(len(found), max(2, ENTRIES // max(most, 1)))]
     packed: dict[str, dict[str, Any]] = {}
@@ -37,7 +39,11 @@ def packed_lives(history: History) -> dict[str, dict[str, Any]]:
         windows = [place for place in places if name in found[place]]
         if windows:
             lives = torch.cat([found[place][name] for place in windows])
-            packed[name] = {"windows": windows, "lives": pack(lives)}
+            packed[name] = {
+                "windows": windows,
+                "active": [starts[place][name] for place in windows],
+                "lives": pack(lives),
+            }
     return packed
 
 
@@ -47,9 +53,10 @@ def unpacked_lives(packed: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[
     for name, entry in packed.items():
         lives = unpack(entry["lives"])
         uneventful = Life.of(torch.zeros(sizes[name], dtype=torch.bool))  # shared: most layers are so in most windows
-        for window in entry["windows"]:
+        for window, start in zip(entry["windows"], entry["active"], strict=True):
             now = lives[lives[:, 0] == window] if len(lives) else lives
-            found.setdefault(window, {})[name] = _life(now[:, 1:], uneventful) if len(now) else uneventful
+            still = replace(uneventful, active=torch.tensor(start).expand(sizes[name]))
+            found.setdefault(window, {})[name] = _life(now[:, 1:], still) if len(now) else still
     return found
 
 

@@ -45,7 +45,7 @@ def why(
     owner = fed_by(layer)
     if layer.channels:
         died = dead & ~life.born
-        since = f"they died by about step {int(life.died[died].median())}" if died.any() else ""
+        since = f"they died {_when(life, died)}" if died.any() else ""
         return [since or "so it has been since the start"], f"prune them, or draw their weights anew in {owner}"
     leaky = f"replace {layer.activation} by a LeakyReLU" if layer.activation else ""
     norm = "" if layer.normalized else f"normalise between {owner} and its activation"
@@ -68,7 +68,7 @@ def why(
     if still and began:
         since = "they fired seldom from the start, and the weights have hardly moved since"
     if frozen:
-        causes.append(f"they are silent since about step {began}" if began else since)
+        causes.append(f"they fell silent {_when(life, died)}" if began else since)
         causes.append(f"{owner} is frozen: what it reads turns them off, or a network from which it is copied")
         return causes, f"look at what {owner} reads and at where its weights come from; prune them if it is meant"
     if int((dead & life.born).sum()) * 2 >= number or still:
@@ -88,8 +88,8 @@ def why(
         return causes, _choice(f"initialise {owner} for {layer.function.name} (He) with zero bias", leaky, norm)
     rate = float(life.rate[died].median())
     now = "" if math.isnan(rate) else f" ({rate:.2g} then)"
-    died_by, slower = f"they died while training, by about step {began}", "lower the learning rate or warm it up"
-    leap = _leap(window, began)
+    died_by, slower = f"they died while training, {_when(life, died)}", "lower the learning rate or warm it up"
+    leap = _leap(window, int(life.active[died & (life.died == began)].min()), began)
     if leap is not None:
         causes.append(
             f"{died_by}, behind a loss that leapt to {leap[1]:.3g} at step {int(leap[0])}, which points to its batch "
@@ -100,12 +100,21 @@ def why(
     return causes, _choice(slower, leaky, norm)
 
 
-def _leap(window: Window, began: int) -> tuple[float, float] | None:
-    """Step and size of the first loss ten times as large as usual, of the window before they were silent."""
+def _when(life: Life, died: Tensor) -> str:
+    """Between which steps they died, which windows date no better."""
+    first, last = int(life.active[died].clamp(min=0).min()), int(life.died[died].max())
+    if first >= last:
+        return f"by step {last}"
+    middle = int(life.died[died].median())
+    return f"between steps {first} and {last}" + (f", half of them by step {middle}" if middle < last else "")
+
+
+def _leap(window: Window, active: int, began: int) -> tuple[float, float] | None:
+    """Step and size of the first loss ten times as large as usual, between their last activity and their silence."""
     losses = zip(window.progress.steps, window.progress.losses, strict=True)
     points = [(step, loss) for step, loss in losses if step <= began and math.isfinite(loss)]
-    near = [point for point in points if point[0] >= began - window.steps]
-    before = [loss for step, loss in points if step < began - window.steps][-MEMORY:]
+    near = [point for point in points if point[0] >= active]
+    before = [loss for step, loss in points if step < active][-MEMORY:]
     if not near or len(before) < ENOUGH:
         return None
     return next((point for point in near if point[1] > LEAP * median(before) > 0), None)

@@ -49,9 +49,15 @@ def test_names_the_layer_before() -> None:
 
 def test_names_the_step_and_the_learning_rate_at_which_they_died() -> None:
     verdict = judge(measures(60), [measures(0), measures(0), measures(60)], learning_rate=0.5)
-    assert "by about step 40" in verdict.cause
+    assert "they died while training, between steps 20 and 40, which points" in verdict.cause
     assert "(0.5 then)" in verdict.cause
     assert "nan" not in judge(measures(60), [measures(0)], learning_rate=float("nan")).cause
+
+
+def test_dates_deaths_in_several_windows_from_the_first_to_the_last() -> None:
+    verdict = judge(measures(60), [measures(0), measures(40), measures(40), measures(60)])
+    assert "between steps 0 and 60, half of them by step 20" in verdict.cause
+    assert "half of them" not in judge(measures(60), [measures(0), measures(20), measures(60)]).cause
 
 
 def test_a_step_too_small_has_killed_nothing() -> None:
@@ -65,7 +71,7 @@ def test_a_step_too_small_has_killed_nothing() -> None:
     assert "died while training" in moved.cause
 
 
-@pytest.mark.parametrize(("born", "since"), [(60, "since the start"), (0, "since about step 40")])
+@pytest.mark.parametrize(("born", "since"), [(60, "since the start"), (0, "fell silent between steps 20 and 40")])
 def test_blames_no_step_for_what_is_frozen(born: int, since: str) -> None:
     """As of a target network, which is copied from one that learns."""
     before = [measures(born), measures(born), measures(60)]
