@@ -10,24 +10,33 @@ from torch import Tensor
 
 from lightning_neurohealth.breakdown import Record
 from lightning_neurohealth.layers import Layer, Subject
+from lightning_neurohealth.native import What
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.base import Statistic
 from lightning_neurohealth.statistics.magnitude import RecentMagnitude
 from lightning_neurohealth.statistics.moments import Moments
 from lightning_neurohealth.statistics.slots import Share, Slot, one_by_one
 
+Source = tuple[Signal, str, str, float]
 LENGTH = 8
 """Measured steps that are kept."""
-SOURCES: dict[type[Statistic], tuple[Signal, str, str, float]] = {
+SOURCES: dict[type[Statistic], Source] = {
     Moments: (Signal.ACTIVATION, "squares", "activations", 0.5),
     RecentMagnitude: (Signal.ACTIVATION_GRADIENT, "sums", "gradients", 1.0),
 }
 """Of which statistic of which signal, there anyway, which sum over rows is taken; the signal's name; and the power that
 makes a size of the mean."""
 
+IN_C = {
+    (Signal.ACTIVATION, Moments): What.SIZE_OF_SQUARES,
+    (Signal.ACTIVATION_GRADIENT, RecentMagnitude): What.SIZE_OF_MAGNITUDES,
+}
+"""The same sums, over neurons too, where the kernel in C adds them up."""
+
 Layout = tuple[tuple[int, int, int], ...]
 """The column, the neurons and the rows of each part of a step's numbers."""
-Brought = tuple[Sequence[Slot], int, tuple[Signal, str, str, float]]
+Brought = tuple[Sequence[Slot], int, Source]
+NOTHING: tuple[list[Slot], Tensor] = [], torch.zeros(0, 2, dtype=torch.float64)
 
 
 class BlackBox:
@@ -42,7 +51,8 @@ class BlackBox:
         self._powers: list[float] = []
         self._apart = False
         self._layouts: dict[Layout, tuple[Tensor, Tensor]] = {}
-        self._waiting: list[tuple[int, Layout, list[Tensor]]] = []
+        self._waiting: list[tuple[int, Layout, list[Tensor], Tensor]] = []
+        self._sized: list[int] = []
         self._last: tuple[list[Brought], Layout] = [], ()
         self.clear()
 
@@ -58,8 +68,8 @@ class BlackBox:
         self._take_in()
         self._open = torch.ones((), dtype=torch.bool, device=self.device)
 
-    def take(self, pending: Sequence[Share], step: int) -> None:
-        """A measured step has brought ``pending``."""
+    def take(self, pending: Sequence[Share], step: int, sizes: tuple[list[Slot], Tensor] = NOTHING) -> None:
+        """A measured step has brought ``pending``, and ``sizes`` of some more slots, of each a sum and of how many."""
         parts: list[Tensor] = []
         brought: list[Brought] = []
         for share in pending if not any(map(_has_superseded, pending)) else one_by_one(pending):
@@ -70,10 +80,17 @@ class BlackBox:
             if isinstance(part, Tensor) and rows:
                 brought.append((share.slots, int(rows), source))
                 parts.append(part)
-        if parts:
+        slots, of_slots = sizes
+        for slot in slots[len(self._sized) :]:
+            signal, _, kind, power = next(source for source in SOURCES.values() if source[0] is slot.signal)
+            self._sized.append(self._column(slot.subject, kind, power))
+        superseded = [i for i, slot in enumerate(slots) if isinstance(slot.subject, Layer) and slot.subject.superseded]
+        if superseded:
+            of_slots[superseded] = 0.0
+        if parts or slots:
             if brought != self._last[0]:
                 self._last = brought, self._layout(brought)
-            self._waiting.append((step, self._last[1], parts))
+            self._waiting.append((step, self._last[1], parts, of_slots))
             if len(self._waiting) == LENGTH:  # one call for several steps
                 self._take_in()
 
@@ -109,13 +126,15 @@ class BlackBox:
 
     def _take_in(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for layout, steps in groupby(waiting, lambda taken: taken[1]):
-            numbers, parts = zip(*((step, parts) for step, _, parts in steps), strict=True)
+        for (layout, _), taken in groupby(waiting, lambda taken: (taken[1], len(taken[3]))):
+            steps, _, parts, sizes = zip(*taken, strict=True)
             if self._apart:
                 parts = tuple([part.to(self.device) for part in of_one] for of_one in parts)
-            self._push(numbers, self._means(layout, torch.stack([torch.cat(of_one).double() for of_one in parts])))
+            nothing = self._steps.new_zeros(0, dtype=torch.float64)
+            numbers = torch.stack([torch.cat(of_one or [nothing]).double() for of_one in parts])
+            self._push(steps, self._means(layout, numbers, torch.stack(sizes).to(self.device)))
 
-    def _means(self, layout: Layout, numbers: Tensor) -> Tensor:
+    def _means(self, layout: Layout, numbers: Tensor, sizes: Tensor) -> Tensor:
         missing = len(self._columns) - self._kept.shape[1]
         if missing:
             self._kept = torch.nn.functional.pad(self._kept, (0, missing), value=-1.0)
@@ -124,11 +143,14 @@ class BlackBox:
             self._layouts = {layout: self._plan(layout)}
         index, counts = self._layouts[layout]
         sums = counts.new_zeros(len(numbers), len(counts)).index_add_(1, index, numbers)
+        columns = torch.tensor(self._sized[: sizes.shape[1]], dtype=torch.int64, device=self.device)
+        sums.index_add_(1, columns, sizes[..., 0])
+        counts = counts.repeat(len(numbers), 1).index_add_(1, columns, sizes[..., 1])
         return torch.where(counts > 0, sums / counts, -1.0)
 
     def _plan(self, layout: Layout) -> tuple[Tensor, Tensor]:
         """The column of each number, and how many rows × neurons each column sums."""
-        columns, widths, _ = (torch.tensor(numbers) for numbers in zip(*layout, strict=True))
+        columns, widths = (torch.tensor([part[i] for part in layout], dtype=torch.int64) for i in (0, 1))
         counts = torch.zeros(len(self._columns), dtype=torch.float64)
         for column, width, rows in layout:
             counts[column] += width * rows

@@ -64,18 +64,45 @@ def thin(x: Tensor, rows: int | None, phase: int) -> Tensor:
     Their distance has no divisor in common with the axis, so that all columns of images and all places of texts come,
     and ``phase``, which counts measured steps, moves the first one to and fro. As many come in each step.
     """
-    outer, neurons, inner = x.shape
-    cut = _cut(outer, neurons, inner, rows)
-    if cut is None:
+    pick = Pick(x, rows)
+    if pick.all:
         return upright(x)
-    samples, line, lines = cut
-    of_sample, of_neuron, of_place = x.stride()
-    some = x.as_strided(
-        (samples.count, lines.count, line, neurons),
-        (samples.step * of_sample, lines.step * of_place, of_place, of_neuron),
-        x.storage_offset() + samples.first(phase * GOLDEN) * of_sample + lines.first(phase * ROOT_OF_TWO) * of_place,
-    )
-    return some.clone(memory_format=torch.contiguous_format).view(-1, neurons, 1)
+    some = x.as_strided(pick.shape, pick.strides, x.storage_offset() + pick.offset(phase))
+    return some.clone(memory_format=torch.contiguous_format).view(-1, x.shape[1], 1)
+
+
+class Pick:
+    """Which rows ``thin`` takes of tensors like ``x``.
+
+    Args:
+        x: Of the shape ``[outer, neurons, inner]``.
+        whole: True for all rows, however many they are.
+
+    Attributes:
+        all: True if it takes all.
+        shape: Samples, lines, places of a line, and neurons.
+        strides: Of the four, in elements.
+    """
+
+    def __init__(self, x: Tensor, rows: int | None, whole: bool = False) -> None:
+        outer, neurons, inner = x.shape
+        of_sample, of_neuron, of_place = x.stride()
+        cut = None if whole else _cut(outer, neurons, inner, rows)
+        self.all = cut is None
+        if cut is None:
+            self.shape, self.strides = (outer, 1, inner, neurons), (of_sample, 0, of_place, of_neuron)
+            return
+        self._samples, line, self._lines = cut
+        self._of_sample, self._of_place = of_sample, of_place
+        self.shape = (self._samples.count, self._lines.count, line, neurons)
+        self.strides = (self._samples.step * of_sample, self._lines.step * of_place, of_place, of_neuron)
+
+    def offset(self, phase: int) -> int:
+        """Elements from the beginning of the tensor to the first row."""
+        if self.all:
+            return 0
+        of_samples = self._samples.first(phase * GOLDEN) * self._of_sample
+        return of_samples + self._lines.first(phase * ROOT_OF_TWO) * self._of_place
 
 
 def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:

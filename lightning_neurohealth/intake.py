@@ -22,6 +22,8 @@ STILL = {
 }
 """Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
 HALVES = (torch.float16, torch.bfloat16)
+IN_C = {*FLOWS, Signal.PARAMETER_GRADIENT, Signal.UPDATE, Signal.GRADIENT_SAMPLE}
+"""Signals that come at every measured step, of which C may take what it can."""
 SOON = 1 << 16
 """Elements of rows that may wait to be summed together with others."""
 
@@ -59,12 +61,17 @@ class Intake:
             part = subject.part
             if part is None and self.repeats:
                 return
+        in_c = signal in IN_C and part is None
+        if in_c:
+            scale = self.gradient_scale if signal in FLOWING else 1.0
+            if self.ledger.take_in_c(subject, signal, x, self.most if signal in FLOWS else None, self.phase, scale):
+                return
         if signal in FLOWS and (self.most is not None or x.numel() <= SOON):
             most = self.most if isinstance(self.most, int) else None
             x, own = upright(x) if self.most is None else thin(x, most, self.phase), True
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         if part is None and own and x.numel() <= SOON:
-            self.ledger.take_soon(subject, signal, x)
+            self.ledger.take_soon(subject, signal, x, rest=in_c)
         else:
-            self.ledger.take(subject, signal, x, part)
+            self.ledger.take(subject, signal, x, part, rest=in_c)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lightning_neurohealth import ranks, restart
 from lightning_neurohealth.answers import Answers, answers_in, samples_in
-from lightning_neurohealth.black_box import BlackBox
+from lightning_neurohealth.black_box import IN_C, BlackBox
 from lightning_neurohealth.budget import Budget
 from lightning_neurohealth.closing import close_window
 from lightning_neurohealth.compiled import eager
@@ -181,8 +181,8 @@ class Monitor:
 
     def begin_ledger(self) -> None:
         """Forget all that was counted."""
-        chosen, shown = self.settings.chosen_measures, self.settings.shown_measures
-        self.ledger = self.intake.ledger = Ledger([*chosen.values(), *shown.values()], self.settings.fused)
+        measures = [*self.settings.chosen_measures.values(), *self.settings.shown_measures.values()]
+        self.ledger = self.intake.ledger = Ledger(measures, self.settings.fused, IN_C)
         self.ledger.open(self.run, "run")
 
     @property
@@ -237,7 +237,7 @@ class Monitor:
         self.parameter_taps.end_step(stepped, self._overflow, self._read_gradients)
         if self._overflow:
             self.ledger.discard(FLOWING | {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT})
-        self.black_box.take(self.ledger.pending, self.steps)
+        self.black_box.take(self.ledger.pending, self.steps, self.ledger.sizes)
         self.ledger.fade()
         self.ledger.commit(later=True)
         if not self._first_kept:
@@ -324,7 +324,7 @@ class Monitor:
         measuring, self._measuring = self._measuring, False
         self.broke_off = True
         if measuring:
-            self.guarded(self.black_box.take, self.ledger.pending, self.steps)
+            self.guarded(self.black_box.take, self.ledger.pending, self.steps, self.ledger.sizes)
         if self.ledger.salvage() and measuring:
             self.measured += 1
             self.ledger.advance()

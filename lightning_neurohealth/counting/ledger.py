@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_neurohealth.counting.merging import Merged, Merger
+from lightning_neurohealth.counting.native_sums import NativeSums, Sizes
 from lightning_neurohealth.counting.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.counting.spreading import spread
 from lightning_neurohealth.counting.tally import Tally
@@ -49,7 +51,7 @@ class Ledger(Shelf):
         sums: The numbers that were given to the last ``merged``, each summed over ranks.
     """
 
-    def __init__(self, measures: Iterable[Measure], fused: Fuse = False) -> None:
+    def __init__(self, measures: Iterable[Measure], fused: Fuse = False, sizes: Sizes = MappingProxyType({})) -> None:
         super().__init__(measures)
         self._fusion = Fusion(fused)
         self.step = 0
@@ -59,6 +61,7 @@ class Ledger(Shelf):
         self._pending: list[Share] = []
         self._slots: dict[tuple[Subject, Signal], Slot] = {}
         self._kinds: dict[Any, object] = {}
+        self._native = NativeSums(fused is not False, sizes, self._kinds)
         self._workspace = Workspace()
         self._waiting = Waiting(self._workspace)
         self._together: dict[tuple[Slot, ...], list[Members]] = {}
@@ -68,23 +71,40 @@ class Ledger(Shelf):
         self._tally = Tally()
         self._merger = Merger(self)
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
+    def take(
+        self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None, rest: bool = False
+    ) -> None:
         """Reduce the rows of ``x``, shape ``[outer, neurons, inner]``; a batch without rows adds nothing.
 
-        With ``part``, those are neurons of a layer that is split over ranks.
+        With ``part``, those are neurons of a layer that is split over ranks; with ``rest``, they were taken in C as far
+        as that is possible.
         """
         with torch.no_grad():  # slopes of learned activations are made of their parameters
             if part is not None:
                 self._take_part(subject, signal, x, part)
             elif x.numel():
-                slot = self._slot(subject, signal)
+                slot = self._slot(subject, signal, rest)
                 if slot.statistics:
                     self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._workspace))
 
-    def take_soon(self, subject: Subject, signal: Signal, x: Tensor) -> None:
+    def take_in_c(
+        self, subject: Subject, signal: Signal, x: Tensor, most: int | str | None, phase: int, scale: Tensor | float
+    ) -> bool:
+        """Take of the rows of ``x`` what the kernel in C can take; true if that is all.
+
+        Args:
+            most: Rows that are taken at most, ``None`` for all.
+            phase: Which.
+            scale: They are multiplied with it.
+        """
+        if (subject, signal) not in self._native.routes:
+            self._native.open(subject, self._slot(subject, signal))
+        return self._native.take(subject, signal, x, most, phase, float(scale), self.step)
+
+    def take_soon(self, subject: Subject, signal: Signal, x: Tensor, rest: bool = False) -> None:
         """The same for rows whose memory is ours, together with others, and before the step ends at the latest."""
         if x.numel():
-            slot = self._slot(subject, signal)
+            slot = self._slot(subject, signal, rest)
             if slot.statistics and self._waiting.add(slot, x, _is_nonnegative(slot)):
                 self._catch_up()
 
@@ -110,19 +130,20 @@ class Ledger(Shelf):
             found = self._together[slots] = [Members(same) for same in zip(*(s.joint for s in slots), strict=True)]
         return found
 
-    def _slot(self, subject: Subject, signal: Signal) -> Slot:
-        slot = self._slots.get((subject, signal))
+    def _slot(self, subject: Subject, signal: Signal, rest: bool = False) -> Slot:
+        slot = (self._native.rest(subject, signal) if rest else None) or self._slots.get((subject, signal))
         if slot is None:
             statistics = self.open(subject, signal.subject).get(signal, [])
             slot = self._slots[subject, signal] = Slot(subject, signal, statistics, self._kinds)
         return slot
 
-    def open(self, subject: Subject, kind: str) -> Book:
-        known = len(self.books)
-        book = super().open(subject, kind)
-        if len(self.books) > known:  # it may have taken over what another layer's was
-            self._slots.clear()
-        return book
+    def _take_over(self, old: Book, new: Book) -> None:
+        super()._take_over(old, new)
+        self._forget_slots()
+
+    def _forget_slots(self) -> None:
+        self._slots.clear()
+        self._native.routes.clear()
 
     def _take_part(self, subject: Subject, signal: Signal, x: Tensor, part: Part) -> None:
         slot = self._slot(subject, signal)  # on ranks without a neuron too: all pack the same
@@ -148,7 +169,7 @@ class Ledger(Shelf):
 
     def settle(self) -> None:
         """Bring all states up to date."""
-        self._tally.settle(self._all_statistics)
+        self._tally.settle(self._all_but_native)
         self._keep_up()
 
     def _keep_up(self) -> None:
@@ -175,6 +196,7 @@ class Ledger(Shelf):
         """Forget what was taken since the last commit, or the part of it that is of ``signals``."""
         if signals is None:
             self._waiting.clear()
+            self._native.discard()
             self._pending = []
         else:
             self._pending = [share for share in self._taken() if share.signal not in signals]
@@ -189,27 +211,31 @@ class Ledger(Shelf):
 
     def _taken(self) -> list[Share]:
         self._catch_up()
-        pending, self._pending = self._pending, []
+        pending, self._pending = [*self._pending, *self._native.taken()], []
         return pending
 
     def fade(self) -> None:
         """Let exponential averages fade by one measured step, on every rank alike."""
         self._tally.fade()
+        self._native.fade()
 
     def commit(self, later: bool = False) -> None:
         """What was taken counts: at once, or ``later``, when somebody reads the states."""
-        pending = self._taken()
+        self._catch_up()
+        pending, self._pending = self._pending, []
+        self._native.commit()
         if not later:
-            self._tally.settle(self._all_statistics)
+            self._tally.settle(self._all_but_native)
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
         if superseded:
             pending = [share for share in one_by_one(pending) if share.slots[0].subject not in superseded]
             for subject in superseded:
                 del self.books[subject]
-            self._slots.clear()
+            self._forget_slots()
         while pending:
             again: list[Share] = []
             now: list[tuple[Members, Partials]] = []
+            at_once: list[tuple[Members, Partials]] = []
             taken: set[Statistic] = set()
             for share in pending:
                 statistics = share.members.statistics
@@ -218,17 +244,18 @@ class Ledger(Shelf):
                     statistics[0].merge(share.partials)
                 elif taken.isdisjoint(statistics):
                     taken.update(statistics)
-                    now.append((share.members, share.partials))
+                    (at_once if statistics[0] in self._native else now).append((share.members, share.partials))
                 else:
                     again.append(share)
             if later:
-                self._tally.add(now, self._all_statistics)
+                self._tally.add(now, self._all_but_native)
+                self._tally.add_once(at_once)
             else:
-                self._tally.add_once(now)
+                self._tally.add_once([*now, *at_once])
             pending = again
 
-    def _all_statistics(self) -> list[Statistic]:
-        return list(self.statistics())
+    def _all_but_native(self) -> list[Statistic]:
+        return [statistic for statistic in self.statistics() if statistic not in self._native]
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
@@ -255,9 +282,14 @@ class Ledger(Shelf):
 
     @property
     def pending(self) -> list[Share]:
-        """What this step has brought so far."""
+        """What this step has brought so far, but for what was taken in C."""
         self._catch_up()
         return self._pending
+
+    @property
+    def sizes(self) -> tuple[list[Slot], Tensor]:
+        """Of what was taken in C, whose sizes are wanted, and of each a sum and of how many numbers, ``[slots, 2]``."""
+        return self._native.sizes()
 
     # Windows
 

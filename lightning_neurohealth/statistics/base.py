@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_neurohealth.layers import Subject
+from lightning_neurohealth.native.sums import Sum
 from lightning_neurohealth.statistics.rows import Rows
 
 Kind = Literal["sum", "min", "max"]
@@ -77,6 +78,10 @@ class Statistic(Metric, ABC):
     @abstractmethod
     def reduce(self, rows: Rows) -> Partials:
         """What the rows, which are not none, add to each state but ``rows``; a state that is left out stays."""
+
+    def native_sums(self) -> dict[str, Sum]:
+        """The same for the kernel in C: the sum that each state is; nothing where it knows none of them."""
+        return {}
 
     def stamp(self, partials: Partials, step: int) -> None:
         """Add to the partials what depends on the step at which the rows were seen."""

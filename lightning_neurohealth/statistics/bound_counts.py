@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import ClassVar, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lightning_neurohealth.activations.activation import CUTOFF
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -44,6 +46,10 @@ class BoundCounts(Statistic):
         low, high = self.bounds
         counts: Partials = {} if low is None else {"low": rows.counted(torch.le, low)}
         return counts if high is None else {**counts, "high": rows.counted(torch.ge, high)}
+
+    def native_sums(self) -> dict[str, Sum]:
+        low, high = (math.nan if bound is None else bound for bound in self.bounds)
+        return {"rows": ROWS, "low": Sum(What.AT_MOST, low), "high": Sum(What.AT_LEAST, high)}
 
 
 @cache

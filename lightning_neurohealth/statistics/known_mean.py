@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -24,6 +25,9 @@ class KnownMean(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"sums": rows.total(_known), "known": rows.total(lambda x, out: torch.eq(x, x, out=out))}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "sums": Sum(What.SUM_OF_KNOWN), "known": Sum(What.KNOWN)}
 
     @property
     def mean(self) -> Tensor:

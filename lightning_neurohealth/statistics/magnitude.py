@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.recent import Recent
 from lightning_neurohealth.statistics.rows import Rows
@@ -21,6 +22,9 @@ class Magnitude(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"sums": rows.magnitudes()}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "sums": Sum(What.MAGNITUDE)}
 
 
 class RecentMagnitude(Recent, Magnitude):

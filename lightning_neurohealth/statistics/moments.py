@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import FREEDOM, ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -32,6 +33,10 @@ class Moments(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"sums": rows.sums(), "squares": rows.squares()}
+
+    def native_sums(self) -> dict[str, Sum]:
+        of_each = {"sums": Sum(What.SUM), "squares": Sum(What.SQUARE), "within": Sum(What.WITHIN)}
+        return {"rows": ROWS, "freedom": FREEDOM, **of_each}
 
     def completed(self, partials: Partials, rows: int, step: int) -> Partials:
         sums, squares = partials["sums"], partials["squares"]

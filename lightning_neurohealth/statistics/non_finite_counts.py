@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -27,6 +28,9 @@ class NonFiniteCounts(Statistic):
     def reduce(self, rows: Rows) -> Partials:
         bad = rows.non_finite()
         return {} if bad is None else {"bad": bad}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "bad": Sum(What.BAD), "first": Sum(What.FIRST)}
 
     def stamp(self, partials: Partials, step: int) -> None:
         if "bad" in partials:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -23,3 +24,6 @@ class PassCounts(Statistic):
     def reduce(self, rows: Rows) -> Partials:
         passed, live = rows.passing()
         return {"passed": passed, "live": live}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "passed": Sum(What.NONZERO), "live": Sum(What.LIVE)}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 
 
@@ -27,6 +28,10 @@ class Recent(Statistic):
     @property
     def new_rows(self) -> Tensor:
         return self.fresh
+
+    def native_sums(self) -> dict[str, Sum]:
+        own = super().native_sums()
+        return {**own, "fresh": ROWS} if own else own
 
     def completed(self, partials: Partials, rows: int, step: int) -> Partials:
         return {**super().completed(partials, rows, step), "fresh": rows}

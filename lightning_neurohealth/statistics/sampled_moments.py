@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.distributed as dist
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -29,10 +30,14 @@ class SampledMoments(Statistic):
         self.state("steps", "sum", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        x = rows.x.double()
-        share = 1.0 / (dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)
+        x, share = rows.x.double(), _share()
         steps = x.new_full((), rows.count * share)
         return {"sums": x.sum((0, 2)) * share, "squares": (x * x).sum((0, 2)) * share, "steps": steps}
+
+    def native_sums(self) -> dict[str, Sum]:
+        share = _share()
+        of_each = {"sums": Sum(What.SUM, weight=share), "squares": Sum(What.SQUARE, weight=share)}
+        return {"rows": ROWS, "steps": Sum(What.ROWS, weight=share), **of_each}
 
     @property
     def mean(self) -> Tensor:
@@ -45,3 +50,7 @@ class SampledMoments(Statistic):
         if self.steps < 1.5:  # shares of ranks need not add up to a whole number
             return self.sums * float("nan")
         return (self.squares - self.sums**2 / self.steps).clamp_min(0.0) / (self.steps - 1)
+
+
+def _share() -> float:
+    return 1.0 / (dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -25,3 +26,6 @@ class SignCounts(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"positive": rows.counted(torch.gt, 0.0), "zero": rows.near(EPSILON)}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "positive": Sum(What.ABOVE, 0.0), "zero": Sum(What.NEAR, EPSILON)}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -31,3 +32,6 @@ class Slopes(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"sums": rows.counted(torch.gt, 0.0) if self.is_gate else rows.sizes(self.derivative)}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "sums": Sum(What.ABOVE, 0.0)} if self.is_gate else {}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -35,3 +36,7 @@ class TailCounts(Statistic):
         ends = [(torch.le, self.low)] * (self.low > -math.inf) + [(torch.ge, self.high)] * (self.high < math.inf)
         counts = [rows.counted(compare, end) for compare, end in ends]
         return {"tail": sum(counts[1:], start=counts[0])} if counts else {}
+
+    def native_sums(self) -> dict[str, Sum]:
+        low, high = (end if math.isfinite(end) else math.nan for end in (self.low, self.high))
+        return {"rows": ROWS, "tail": Sum(What.OUTSIDE, low, high)}

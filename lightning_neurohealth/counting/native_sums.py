@@ -1,0 +1,224 @@
+"""Sums that the kernel in C adds up straight from the tensors of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.folding import Pick
+from lightning_neurohealth.layers import Subject
+from lightning_neurohealth.native import TYPES, Kernel, Plan, Sum, Targets, What, kernel
+from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.statistics.base import EMPTY, Kind, Partials, Statistic
+from lightning_neurohealth.statistics.slots import Share, Slot
+
+LEAST = 1 << 13
+"""Numbers in the first vector of a kind; each one after it is twice as long."""
+MANY = 64
+"""Layouts that are remembered of each: texts may have another length in each step."""
+MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
+
+Sizes = Mapping[tuple[Signal, type[Statistic]], What]
+Place = tuple[Tensor, Tensor]
+
+
+class Vector:
+    """States of one kind behind one another, and beside each of them what the current step brings to it."""
+
+    def __init__(self, kind: Kind, size: int) -> None:
+        self.kind = kind
+        self.states = torch.full((size,), EMPTY[kind], dtype=torch.float64)
+        self.step = self.states.clone()
+        self._used = 0
+
+    def place(self, size: int) -> Place | None:
+        """Room for some states and for what a step brings to them; ``None`` if there is too little."""
+        begin, end = self._used, self._used + size
+        if end > len(self.states):
+            return None
+        self._used = end
+        return self.states[begin:end], self.step[begin:end]
+
+    def merge(self) -> None:
+        """What the step has brought counts."""
+        MERGE[self.kind](self.states, self.step, out=self.states)
+        self.forget()
+
+    def forget(self) -> None:
+        """It does not."""
+        self.step.fill_(EMPTY[self.kind])
+
+
+@dataclass(eq=False)
+class Route:
+    """How the tensors of one signal of one subject are summed.
+
+    Attributes:
+        slot: Its statistics.
+        brought: Of each statistic that the kernel knows, what the step brings to each state.
+        rest: Those that it does not know, ``None`` if there are none.
+        targets: What the kernel adds to.
+        plans: By layout of the tensors.
+    """
+
+    slot: Slot
+    brought: list[tuple[Statistic, dict[str, Tensor]]]
+    rest: Slot | None
+    targets: Targets
+    plans: dict[Any, tuple[Pick, Plan]] = field(default_factory=dict)
+
+
+class NativeSums:
+    """The states of those statistics of signals on the CPU that the kernel in C knows.
+
+    They are made views of a few long vectors, to each of which a step is added in one call.
+
+    Args:
+        wanted: False to leave all to torch.
+        sizes: By signal and statistic, the sum whose mean is the size of the signal.
+        kinds: What slots do, for those of what the kernel does not know.
+
+    Attributes:
+        routes: By subject and signal; ``None`` where the kernel has nothing to do.
+    """
+
+    def __init__(self, wanted: bool, sizes: Sizes, kinds: dict[Any, object]) -> None:
+        self._wanted, self._of_sizes, self._kinds = wanted, sizes, kinds
+        self.routes: dict[tuple[Subject, Signal], Route | None] = {}
+        self._kernel: Kernel | None = None
+        self._vectors: dict[tuple[Kind, float | None], list[Vector]] = {}
+        self._bound: dict[Statistic, dict[str, Place]] = {}
+        self._sized: list[Slot] = []
+        self._size_vectors: list[Vector] = []
+        self._touched: dict[Slot, Route] = {}
+
+    def __contains__(self, statistic: Statistic) -> bool:
+        return statistic in self._bound
+
+    def open(self, subject: Subject, slot: Slot) -> None:
+        """Make a route for the tensors of ``slot``, if there is something to sum in C."""
+        known = [one for one in slot.statistics if one.native_sums()]
+        if known and self._wanted and subject.device.type == "cpu" and getattr(subject, "part", None) is None:
+            self._kernel = self._kernel or kernel()
+            if self._kernel is not None:
+                self.routes[subject, slot.signal] = self._route(slot, known)
+                return
+        self.routes[subject, slot.signal] = None
+
+    def take(
+        self, subject: Subject, signal: Signal, x: Tensor, most: int | str | None, phase: int, scale: float, step: int
+    ) -> bool:
+        """Add up all rows of ``x``, shape ``[outer, neurons, inner]``, or those that ``thin`` takes, times ``scale``.
+
+        True if that is all that is wanted of them.
+        """
+        route = self.routes[subject, signal]
+        if route is None or self._kernel is None:
+            return False
+        if x.numel():
+            if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
+                x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
+            key = (x.shape, x.stride(), x.dtype)
+            plan = route.plans.get(key)
+            if plan is None:
+                if len(route.plans) >= MANY:
+                    route.plans.clear()
+                pick = Pick(x, most if isinstance(most, int) else None, whole=most is None)
+                plan = route.plans[key] = pick, Plan(pick.shape, pick.strides, x.dtype, route.targets)
+            self._touched[route.slot] = route
+            self._kernel.add(plan[1], x, plan[0].offset(phase), scale, step)
+        return route.rest is None
+
+    # A step
+
+    def fade(self) -> None:
+        """Exponential averages fade by one measured step."""
+        for (_, decay), vectors in self._vectors.items():
+            if decay is not None:
+                for vector in vectors:
+                    vector.states.mul_(decay)
+
+    def commit(self) -> None:
+        """What the step has brought counts."""
+        if self._touched:
+            for vector in chain.from_iterable(self._vectors.values()):
+                vector.merge()
+            self._forget()
+
+    def rest(self, subject: Subject, signal: Signal) -> Slot | None:
+        """What ``take`` has left to others."""
+        route = self.routes.get((subject, signal))
+        return None if route is None else route.rest
+
+    def taken(self) -> list[Share]:
+        """What the step has brought, to be dealt with one by one, where it may not count as a whole."""
+        shares: dict[Statistic, Share] = {}
+        for slot, route in self._touched.items():
+            for one, own in route.brought:
+                partials: Partials = {name: step.clone().view(getattr(one, name).shape) for name, step in own.items()}
+                shares[one] = Share((slot,), slot.alone[one], partials)
+        self.discard()
+        return list(shares.values())
+
+    def discard(self) -> None:
+        """What the step has brought does not count."""
+        if self._touched:
+            for vector in chain.from_iterable(self._vectors.values()):
+                vector.forget()
+            self._forget()
+
+    def sizes(self) -> tuple[list[Slot], Tensor]:
+        """Whose sizes somebody wants, and what the step has brought of each, ``[slots, 2]``: a sum and of how many."""
+        if not self._sized:
+            return [], torch.zeros(0, 2, dtype=torch.float64)
+        sizes = torch.cat([vector.step.view(-1, 2) for vector in self._size_vectors])[: len(self._sized)]
+        return self._sized, sizes
+
+    def _forget(self) -> None:
+        self._touched = {}
+        for vector in self._size_vectors:
+            vector.forget()
+
+    def _route(self, slot: Slot, known: list[Statistic]) -> Route:
+        brought = [(one, {name: step for name, (_, step) in self._bind(one).items()}) for one in known]
+        sums = [(s, own[name]) for one, own in brought for name, s in one.native_sums().items()]
+        for one in known:
+            size = self._of_sizes.get((slot.signal, type(one)))
+            if size is not None:
+                self._sized.append(slot)
+                sums.append((Sum(size), _placed(self._size_vectors, "sum", 2)[1]))
+        rest = [one for one in slot.statistics if one not in known]
+        unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
+        return Route(slot, brought, unknown, Targets(sums))
+
+    def _bind(self, statistic: Statistic) -> dict[str, Place]:
+        places = self._bound.get(statistic)
+        if places is None:
+            places = self._bound[statistic] = {
+                name: _placed(
+                    self._vectors.setdefault((kind, None if name in statistic.steady else statistic.decay), []),
+                    kind,
+                    getattr(statistic, name).numel(),
+                )
+                for name, kind in statistic.kinds.items()
+            }
+        for name, (state, _) in places.items():
+            now = getattr(statistic, name)
+            if now.data_ptr() != state.data_ptr():  # new here, or loaded since
+                state.copy_(now.reshape(-1))
+                statistic.load({name: state.view(now.shape)})
+        return places
+
+
+def _placed(vectors: list[Vector], kind: Kind, size: int) -> Place:
+    place = vectors[-1].place(size) if vectors else None
+    if place is None:
+        vectors.append(Vector(kind, max(size, LEAST << len(vectors))))
+        place = vectors[-1].place(size)
+    assert place is not None
+    return place

@@ -1,0 +1,94 @@
+"""Calls ``sums.c``."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lightning_neurohealth.native.compiling import NoLibrary, load
+from lightning_neurohealth.native.sums import Sum, What
+
+TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+"""Types of numbers that it reads."""
+MOST = 24
+"""Sums of one plan."""
+
+
+class _Sum(Structure):
+    _fields_ = (("what", c_int64), ("low", c_double), ("high", c_double), ("weight", c_double), ("out", c_void_p))
+
+
+class _Plan(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("samples", "lines", "places", "neurons")),
+        *((name, c_int64) for name in ("sample", "line", "place", "neuron")),
+        *((name, c_int64) for name in ("type", "count")),
+        ("sums", POINTER(_Sum)),
+    )
+
+
+class Targets:
+    """Sums and where each is added to."""
+
+    def __init__(self, sums: Sequence[tuple[Sum, Tensor]]) -> None:
+        if len(sums) > MOST:
+            raise ValueError(f"{len(sums)} sums: one plan has {MOST} at most")
+        self.count = len(sums)
+        self._tensors = [out for _, out in sums]  # their memory must stay
+        self.array = (_Sum * len(sums))(*(_Sum(s.what, s.low, s.high, s.weight, out.data_ptr()) for s, out in sums))
+
+
+class Plan:
+    """Which rows of tensors of one layout are summed, and into what.
+
+    Args:
+        shape: Samples, lines, places of a line, and neurons; rows are all but the last.
+        strides: Of the four, in elements.
+        type: Of the numbers.
+    """
+
+    def __init__(self, shape: Sequence[int], strides: Sequence[int], type: torch.dtype, targets: Targets) -> None:
+        self.targets, self.itemsize = targets, type.itemsize
+        self._plan = _Plan(*shape, *strides, TYPES[type], targets.count, targets.array)
+        self.reference = byref(self._plan)
+
+
+class Kernel:
+    """The compiled function."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._add = library.add_sums
+        self._add.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
+        self._add.restype = c_int
+
+    def add(self, plan: Plan, x: Tensor, offset: int, scale: float, step: int) -> None:
+        """Add the sums over the rows of ``x``, the first of which lies ``offset`` elements behind its beginning.
+
+        Raises:
+            MemoryError: There is none.
+        """
+        if self._add(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
+            raise MemoryError("no memory for the sums over the rows of a tensor")
+
+
+@lru_cache(maxsize=1)
+def kernel() -> Kernel | None:
+    """The kernel of this machine; ``None`` where there is no compiler, or what it makes does not add up."""
+    try:
+        found = Kernel(load())
+    except NoLibrary:
+        return None
+    return found if _adds_up(found) else None
+
+
+def _adds_up(found: Kernel) -> bool:
+    x = torch.arange(-7.0, 8.0).view(3, 5)
+    sums, above = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    plan = Plan((3, 1, 1, 5), (5, 0, 0, 1), x.dtype, Targets([(Sum(What.SUM), sums), (Sum(What.ABOVE, 0.0), above)]))
+    found.add(plan, x, 0, 1.0, 0)
+    return torch.equal(sums, x.double().sum(0)) and torch.equal(above, (x > 0).double().sum(0))

@@ -1,0 +1,67 @@
+"""What can be summed over the rows of a tensor in C."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+
+class What(IntEnum):
+    """What is added up, in the order of ``sums.c``. Of each neuron, but where it says "one number"."""
+
+    ROWS = 0
+    """One number: 1 a row."""
+    FREEDOM = auto()
+    """One number: the rows of a tensor but one."""
+    SUM = auto()
+    SQUARE = auto()
+    WITHIN = auto()
+    """Σ(x − mean over the rows of the tensor)²."""
+    MAGNITUDE = auto()
+    """\\|x\\|."""
+    ABOVE = auto()
+    """Rows on which x > low."""
+    AT_MOST = auto()
+    """Rows on which x ≤ low."""
+    AT_LEAST = auto()
+    """Rows on which x ≥ low."""
+    OUTSIDE = auto()
+    """Rows on which x ≤ low or x ≥ high; NaN for an end that is not there."""
+    NEAR = auto()
+    """Rows on which \\|x\\| ≤ low."""
+    NONZERO = auto()
+    """Rows on which x is not 0."""
+    LIVE = auto()
+    """One number: rows on which x of some neuron is not 0."""
+    BAD = auto()
+    """Rows on which x is NaN or infinite."""
+    FIRST = auto()
+    """One number: the least step at which some x was; a minimum."""
+    KNOWN = auto()
+    """Rows on which x is not NaN."""
+    SUM_OF_KNOWN = auto()
+    """x on them."""
+    SIZE_OF_SQUARES = auto()
+    """Two numbers: Σx² over all neurons, and how many x those are."""
+    SIZE_OF_MAGNITUDES = auto()
+    """The same of \\|x\\|."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """One sum over rows.
+
+    Attributes:
+        what: What is added up.
+        low, high: What x is compared with, if it is.
+        weight: What a sum over rows is multiplied with, if it is a plain one: ROWS, SUM, SQUARE.
+    """
+
+    what: What
+    low: float = math.nan
+    high: float = math.nan
+    weight: float = 1.0
+
+
+ROWS, FREEDOM = Sum(What.ROWS), Sum(What.FREEDOM)
