@@ -6,6 +6,7 @@ Statistics are taken inside the hook: what runs next may change a tensor in plac
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from lightning_neurohealth.hooks import recomputing
 from lightning_neurohealth.layers import Layer, Subject, axis_in
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.straight import Straight
 from lightning_neurohealth.tracing.finder import LayerFinder
 
 
@@ -27,6 +29,9 @@ class Receiver(Protocol):
 
     def wants(self, signal: Signal) -> bool:
         """False where nothing would be done with it."""
+
+    def straight(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Straight | None:
+        """A shorter way for further tensors that lie in memory as ``x`` does, given to ``take`` as ``folded``."""
 
 
 def laid_out(x: Tensor, layer: Layer) -> Tensor:
@@ -55,6 +60,9 @@ class Delivery:
         self.phase: int | None = None
         self.keep: Callable[[Layer, Tensor], None] | None = None
         self._accepted: dict[Layer, tuple[torch.Size, torch.dtype, torch.layout]] = {}
+        self._straight: dict[tuple[Layer, Signal], Straight] = {}
+        self._heard: set[Layer] = set()
+        self._wants_effects = receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT)
 
     def guarded(self, call: Callable[..., Any], *args: Any) -> Any:
         """Run ``call``; nothing of ours may end a user's run."""
@@ -69,22 +77,29 @@ class Delivery:
             return None
 
     def _activation(self, layer: Layer, a: Tensor) -> None:
-        if layer.activation is not None and not recomputing():
-            self.finder.leave(layer, a)
-        self._deliver(layer, Signal.ACTIVATION, a)
-        if self.keep is not None and not recomputing():
-            self.keep(layer, a)
+        if not recomputing():
+            if self.finder.tracing and layer.activation is not None:
+                self.finder.leave(layer, a)
+            self._send(layer, Signal.ACTIVATION, a)
+            if self.keep is not None:
+                self.keep(layer, a)
         self._listen(layer, a)
 
     def _listen(self, layer: Layer, a: Tensor) -> None:
         if a.requires_grad:
-            kept = (a.detach(), a._version) if self.receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT) else None
-            a.register_hook(lambda gradient: self._gradient(layer, gradient, kept))
-            self.finder.recall.heard(layer)
+            kept = (a.detach(), a._version) if self._wants_effects else None
+            hook = partial(self._gradient, layer, kept)
+            if a.grad_fn is None:
+                a.register_hook(hook)
+            else:  # several times faster
+                a.grad_fn.register_prehook(partial(_only, hook, a.output_nr))
+            if layer not in self._heard:
+                self._heard.add(layer)
+                self.finder.recall.heard(layer)
         elif not torch.is_grad_enabled():
             self.finder.recall.unheard(layer)
 
-    def _gradient(self, layer: Layer, gradient: Tensor, kept: tuple[Tensor, int] | None) -> None:
+    def _gradient(self, layer: Layer, kept: tuple[Tensor, int] | None, gradient: Tensor) -> None:
         if self.armed and self.backward and not layer.superseded:
             self.guarded(self._send, layer, Signal.ACTIVATION_GRADIENT, gradient)
             # an activation that was changed in place since is not what the gradient belongs to
@@ -107,18 +122,26 @@ class Delivery:
             self._send(layer, signal, x)
 
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        self._take(layer, signal, laid_out(x, layer))
+        straight = self._straight.get((layer, signal))
+        if straight is not None and straight.take(x):
+            return
+        folded = self._take(layer, signal, laid_out(x, layer))
+        straight = None if folded is None else self.receiver.straight(layer, signal, x, folded)
+        if straight is not None:
+            self._straight[layer, signal] = straight
 
-    def _take(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+    def _take(self, layer: Layer, signal: Signal, x: Tensor) -> Tensor | None:
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             self.finder.unknown[layer.name] = "called under vmap or another transform of torch.func, which hides rows"
-            return
+            return None
         kind = (x.shape, x.dtype, x.layout)
         if self._accepted.get(layer) != kind:
             if not self._accepts(layer, x):
-                return
+                return None
             self._accepted[layer] = kind
-        self.receiver.take(layer, signal, fold(x.detach(), axis_in(layer, x)))
+        folded = fold(x.detach(), axis_in(layer, x))
+        self.receiver.take(layer, signal, folded)
+        return folded
 
     def _accepts(self, layer: Layer, x: Tensor) -> bool:
         if x.dim() == 0:
@@ -132,3 +155,9 @@ class Delivery:
             self.finder.unknown[layer.name] = f"changes its width, from {layer.neurons} to {neurons}"
             return False
         return True
+
+
+def _only(hook: Callable[[Tensor], None], place: int, gradients: tuple[Tensor | None, ...]) -> None:
+    gradient = gradients[place]
+    if gradient is not None:
+        hook(gradient)

@@ -91,18 +91,20 @@ class Pick:
         self.all = cut is None
         if cut is None:
             self.shape, self.strides = (outer, 1, inner, neurons), (of_sample, 0, of_place, of_neuron)
+            self._firsts = (0, 0, 0, 0)
             return
-        self._samples, line, self._lines = cut
-        self._of_sample, self._of_place = of_sample, of_place
-        self.shape = (self._samples.count, self._lines.count, line, neurons)
-        self.strides = (self._samples.step * of_sample, self._lines.step * of_place, of_place, of_neuron)
+        samples, line, lines = cut
+        self.shape = (samples.count, lines.count, line, neurons)
+        self.strides = (samples.step * of_sample, lines.step * of_place, of_place, of_neuron)
+        self._firsts = samples.firsts, of_sample, lines.firsts, of_place
 
     def offset(self, phase: int) -> int:
         """Elements from the beginning of the tensor to the first row."""
-        if self.all:
-            return 0
-        of_samples = self._samples.first(phase * GOLDEN) * self._of_sample
-        return of_samples + self._lines.first(phase * ROOT_OF_TWO) * self._of_place
+        samples, of_sample, places, of_place = self._firsts
+        # the fraction goes around all places where the first one may be
+        return (
+            int(phase * GOLDEN % 1.0 * samples) * of_sample + int(phase * ROOT_OF_TWO % 1.0 * places) * of_place
+        )
 
 
 def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:
@@ -130,10 +132,6 @@ class Spaced:
     count: int
     step: int
     firsts: int
-
-    def first(self, turn: float) -> int:
-        """Where it is; the fraction of ``turn`` goes around all of them."""
-        return int(turn % 1.0 * self.firsts)
 
 
 @lru_cache(maxsize=4096)

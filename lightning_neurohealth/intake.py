@@ -10,6 +10,7 @@ from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.sharding import Part
 from lightning_neurohealth.signals import FLOWS, OF_ELEMENTS, Signal
+from lightning_neurohealth.straight import Straight
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
@@ -63,7 +64,7 @@ class Intake:
                 return
         in_c = signal in IN_C and part is None
         if in_c:
-            scale = self.gradient_scale if signal in FLOWING else 1.0
+            scale = float(self.gradient_scale) if signal in FLOWING else 1.0
             if self.ledger.take_in_c(subject, signal, x, self.most if signal in FLOWS else None, self.phase, scale):
                 return
         if signal in FLOWS and (self.most is not None or x.numel() <= SOON):
@@ -75,3 +76,11 @@ class Intake:
             self.ledger.take_soon(subject, signal, x, rest=in_c)
         else:
             self.ledger.take(subject, signal, x, part, rest=in_c)
+
+    def straight(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Straight | None:
+        """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
+        if signal not in FLOWS or layer.part is not None or self.repeats or folded.data_ptr() != x.data_ptr():
+            return None
+        native = self.ledger.native
+        way = native.plan(layer, signal, folded, self.most)
+        return None if way is None else Straight(self, x, native, way, signal in FLOWING)

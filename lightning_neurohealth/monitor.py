@@ -159,7 +159,7 @@ class Monitor:
 
     def watch(self, model: nn.Module, hook_root: bool) -> None:
         """Find the layers and parameters of ``model`` as it is now, and put hooks on it."""
-        self.parameters = Parameters(model, wrapper=self.wrapper)
+        self.parameters = Parameters(model, wrapper=self.wrapper, in_c=self.settings.fused is not False)
         self.intake.repeats = repeats_rows(model)
         self.finder = LayerFinder(model, Patterns(self.settings.include, self.settings.exclude))
         check_watchable(model, self.finder)

@@ -216,7 +216,7 @@ class ParameterTaps:
         if before.shape != after.shape:
             return torch.full((2, self.parameters.neurons), torch.nan, dtype=torch.float64, device=after.device)
         self._just_seen = after
-        return self.parameters.samples.norms(torch.stack([after - before, before]))
+        return self.parameters.samples.changes(before, after)
 
     def _take_ratios(self, changes: Tensor, sizes: Tensor) -> None:
         ratios = torch.where(sizes > 0, changes / sizes, torch.nan)

@@ -42,6 +42,7 @@ class Parameters:
         last_samples: Those of the last call of ``changes``.
         wrapper: What the strategy calls in place of the model, and may hold its parameters.
         slices: By the id of each that FSDP1 has flattened, what of it is on this rank.
+        in_c: True if samples may be gathered by what is compiled for the CPU.
         engine: True where an engine (DeepSpeed) updates them, which may keep their gradients to itself.
     """
 
@@ -49,6 +50,7 @@ class Parameters:
     name: str = "parameters"
     optimized: set[str] | None = None
     wrapper: nn.Module | None = None
+    in_c: bool = False
     names: list[str] = field(init=False)
     device: torch.device = field(init=False)
 
@@ -63,7 +65,7 @@ class Parameters:
         self.device = self.tensors[0].device if self.tensors else torch.device("cpu")
         self.slices = slices_of(self.wrapper or self.model)
         self.pieces = Pieces(self.tensors, self.device, self.slices)
-        self.samples = Samples(self.tensors, self.device, self.slices)
+        self.samples = Samples(self.tensors, self.device, self.slices, self.in_c)
 
     def module(self, name: str | None) -> nn.Module | None:
         """The module of that name as the user wrote it."""

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_neurohealth.native import Spaced, kernel
 from lightning_neurohealth.sharding import Part, is_split, picks, piece, shards
 from lightning_neurohealth.slices import Slice
 
@@ -20,25 +21,40 @@ MOST = 1024
 class Samples:
     """Up to 1,024 elements of each of ``tensors``, behind one another, float64 ``[samples]``.
 
-    Of a tensor that is split over ranks, those of them that are here.
+    Of a tensor that is split over ranks, those of them that are here. With ``in_c``, what is compiled for the CPU may
+    gather them.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], device: torch.device, slices: Mapping[int, Slice] = {}) -> None:
-        self.tensors, self.device, self._slices = tensors, device, slices
+    def __init__(
+        self, tensors: Sequence[Tensor], device: torch.device, slices: Mapping[int, Slice] = {}, in_c: bool = False
+    ) -> None:
+        self.tensors, self.device, self._slices, self._in_c = tensors, device, slices, in_c
         self.split = bool(slices) or any(map(is_split, tensors))
         self._ordinary = False
         self._owners: tuple[list[int], Tensor] | None = None
         self._owners_here: Tensor | None = None
-        self._views: tuple[list[tuple[int, int]], list[Tensor]] | None = None
+        self._places: list[tuple[int, int]] = []
+        self._views: list[Tensor] = []
+        self._spaced: Spaced | None = None
 
     def now(self) -> Tensor:
         """Of the tensors as they are."""
         if not self._are_ordinary():
             return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
         places = [(p.data_ptr(), p.numel()) for p in self.tensors]  # an engine may change either
-        if self._views is None or self._views[0] != places:
-            self._views = places, [_evenly(p.detach()) for p in self.tensors if p.numel()]
-        return self._joined(self._views[1])
+        if self._places != places:
+            self._places = places
+            self._spaced = self._spaced_in_c()
+            self._views = [] if self._spaced else [_evenly(p.detach()) for p in self.tensors if p.numel()]
+        if self._spaced is not None and (in_c := kernel()) is not None:
+            return in_c.gather(self._spaced, [place for place, _ in places])
+        return self._joined(self._views)
+
+    def _spaced_in_c(self) -> Spaced | None:
+        if not self._in_c or not all(map(_is_plain, self.tensors)) or kernel() is None:
+            return None
+        sizes = [p.numel() for p in self.tensors]
+        return Spaced([_cut(size)[0][0] for size in sizes], [stride(size) for size in sizes])
 
     def _are_ordinary(self) -> bool:
         if not self._ordinary:  # what is once stays so
@@ -49,6 +65,8 @@ class Samples:
     def of_gradients(self) -> Tensor:
         """The same elements of their gradients; 0 where there is none."""
         gradients = [p.grad for p in self.tensors]
+        if self._spaced is not None and all(map(_is_plain, gradients)) and (in_c := kernel()) is not None:
+            return in_c.gather(self._spaced, [g.data_ptr() for g in gradients if g is not None])
         if self._are_ordinary() and all(map(_is_dense, gradients)):
             return self._joined([g.as_strided(*_cut(g.numel())) for g in gradients if g is not None])
         return self._sampled([_dense_gradient(p) for p in self.tensors])
@@ -59,6 +77,12 @@ class Samples:
             owners, here = self.owners, self.here
             self._owners_here = owners.to(self.device) if here is None else owners.to(self.device)[here.columns]
         return self._summed(samples * samples, self._owners_here).sqrt_()
+
+    def changes(self, before: Tensor, after: Tensor) -> Tensor:
+        """‖after − before‖ and ‖before‖ of the samples of each tensor, ``[2, tensors]``."""
+        if self._spaced is not None and before.numel() == self._spaced.total and (in_c := kernel()) is not None:
+            return in_c.changes(self._spaced, before, after)
+        return self.norms(torch.stack([after - before, before]))
 
     def by_tensor(self, samples: Tensor) -> Tensor:
         """Sum over the samples of each tensor, of all ranks, ``[samples]`` to ``[tensors]``."""
@@ -146,9 +170,13 @@ def _evenly(tensor: Tensor) -> Tensor:
     return _real(here).reshape(-1)[::step]
 
 
+def _is_plain(tensor: Tensor | None) -> bool:
+    return _is_dense(tensor) and tensor is not None and tensor.dtype == torch.float32 and tensor.is_cpu
+
+
 def _is_dense(gradient: Tensor | None) -> bool:
     return (
-        type(gradient) is Tensor
+        type(gradient) in (Tensor, nn.Parameter)
         and gradient.layout == torch.strided
         and not gradient.is_complex()
         and gradient.is_contiguous()

@@ -7,6 +7,7 @@ compiled code traces them as nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,12 +58,12 @@ class Taps(Delivery):
             function = activations.from_module(module)
             if function is not None:
                 self._before_activation(module, name, function)
-                self._after(module, lambda m, i, o, n=name: self._activation_ends(n, o))
+                self._after(module, partial(self._activation_ends, name))
             elif isinstance(module, nn.MultiheadAttention):
                 # it applies its last matrix without calling the module that holds it
-                self._after(module, lambda m, i, o, n=name: self._attention_ends(m, n, i, o))
+                self._after(module, partial(self._attention_ends, name))
             elif is_owner(module):
-                self._after(module, lambda m, i, o, n=name: self._owner_ends(m, n, i, o))
+                self._after(module, partial(self._owner_ends, name))
             elif name and "." not in name and any(True for _ in module.children()):
                 self._before(module, lambda m, i, n=name: self._child_begins(n))
 
@@ -125,7 +126,7 @@ class Taps(Delivery):
         self._handles.append(module.register_forward_pre_hook(Hook(self, call)))
 
     def _before_activation(self, module: nn.Module, name: str, function: Activation) -> None:
-        hook = Hook(self, lambda m, i, k: self._activation_begins(name, function, (*i, *k.values())))
+        hook = Hook(self, partial(self._activation_begins, name, function))
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def _after(self, module: nn.Module, call: Callable[..., None]) -> None:
@@ -156,8 +157,11 @@ class Taps(Delivery):
         if self._callers:
             self._callers.pop()
 
-    def _activation_begins(self, name: str, function: Activation, inputs: tuple[Any, ...]) -> None:
-        z = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+    def _activation_begins(
+        self, name: str, function: Activation, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        z = next(iter(args or kwargs.values()), None)
+        z = z if isinstance(z, Tensor) else None
         self.inside += 1
         layer = self.finder.recalled(name) if recomputing() else self.finder.activated(name, function, z)
         if z is not None and self.finder.tracing:
@@ -166,7 +170,7 @@ class Taps(Delivery):
             self._deliver(layer, Signal.PREACTIVATION, z)
         self._pending.setdefault(name, []).append(layer)
 
-    def _activation_ends(self, name: str, out: Any) -> None:
+    def _activation_ends(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
         self.inside -= 1
         if name in self._reads and isinstance(out, Tensor):
             follow = self.finder.recall.applied if recomputing() else self.finder.module_applied
@@ -175,7 +179,7 @@ class Taps(Delivery):
         if layer is not None and isinstance(out, Tensor):
             self._activation(layer, out)
 
-    def _owner_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
+    def _owner_ends(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
         self.called.add(name)
         found = _numbers_in(out)
         if not found:
@@ -184,27 +188,27 @@ class Taps(Delivery):
         first, *others = found  # of an RNN, the others are its state
         again = recomputing()
         layer = self.finder.recalled(name) if again else self.finder.produced(module, name, inputs, first, others)
-        read = tensors_in(inputs[:1])
+        read = tensors_in(inputs[:1]) if self.finder.heads is not None else []
         if self.finder.heads is not None and read and read[0] is not first:
             self._deliver(self.finder.heads, Signal.ACTIVATION, read[0])
             self._listen(self.finder.heads, read[0])
         if layer is not None:
             self._activation(layer, first)
-            if isinstance(module, nn.RNNBase) and others[-1].requires_grad:
+            if others and isinstance(module, nn.RNNBase) and others[-1].requires_grad:
                 directions = 1 + module.bidirectional
                 state = others[-2] if isinstance(module, nn.LSTM) else others[-1]
                 state.register_hook(lambda gradient: self._state_gradient(layer, gradient[-directions:]))
 
     def _state_gradient(self, layer: Layer, gradient: Tensor) -> None:
         """What flows into the last state of the last layer, which is the activation at the end of each sequence."""
-        self._gradient(layer, gradient.movedim(0, -2).flatten(-2), None)
+        self._gradient(layer, None, gradient.movedim(0, -2).flatten(-2))
 
-    def _attention_ends(self, module: nn.MultiheadAttention, name: str, inputs: tuple[Any, ...], out: Any) -> None:
+    def _attention_ends(self, name: str, module: nn.MultiheadAttention, inputs: tuple[Any, ...], out: Any) -> None:
         heads = read_by_out_proj(out[0])
         if not recomputing():
             self.finder.attended(name, module, heads, inputs)
         read = out[0] if heads is None else heads  # which no layer feeds directly
-        self._owner_ends(module.out_proj, f"{name}.out_proj" if name else "out_proj", (read, *inputs), out[0])
+        self._owner_ends(f"{name}.out_proj" if name else "out_proj", module.out_proj, (read, *inputs), out[0])
 
     # Functions
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.counting.merging import Merged, Merger
-from lightning_neurohealth.counting.native_sums import NativeSums, Sizes
+from lightning_neurohealth.counting.native_sums import Most, NativeSums, Sizes
 from lightning_neurohealth.counting.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.counting.spreading import spread
 from lightning_neurohealth.counting.tally import Tally
@@ -48,6 +48,7 @@ class Ledger(Shelf):
         step: Number of the current step, for statistics that remember when.
         first_owed: True until what was kept of the first measured step has been merged.
         apart: Statistics that compare neurons and have met a layer whose neurons are on several ranks.
+        native: What is summed in C.
         sums: The numbers that were given to the last ``merged``, each summed over ranks.
     """
 
@@ -61,7 +62,7 @@ class Ledger(Shelf):
         self._pending: list[Share] = []
         self._slots: dict[tuple[Subject, Signal], Slot] = {}
         self._kinds: dict[Any, object] = {}
-        self._native = NativeSums(fused is not False, sizes, self._kinds)
+        self.native = NativeSums(fused is not False, sizes, self._kinds)
         self._workspace = Workspace()
         self._waiting = Waiting(self._workspace)
         self._together: dict[tuple[Slot, ...], list[Members]] = {}
@@ -87,19 +88,17 @@ class Ledger(Shelf):
                 if slot.statistics:
                     self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._workspace))
 
-    def take_in_c(
-        self, subject: Subject, signal: Signal, x: Tensor, most: int | str | None, phase: int, scale: Tensor | float
-    ) -> bool:
-        """Take of the rows of ``x`` what the kernel in C can take; true if that is all.
+    def take_in_c(self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: float) -> bool:
+        """Take of the rows of ``x`` what can be taken in C; true if that is all.
 
         Args:
             most: Rows that are taken at most, ``None`` for all.
             phase: Which.
             scale: They are multiplied with it.
         """
-        if (subject, signal) not in self._native.routes:
-            self._native.open(subject, self._slot(subject, signal))
-        return self._native.take(subject, signal, x, most, phase, float(scale), self.step)
+        if (subject, signal) not in self.native.routes:
+            self.native.open(subject, self._slot(subject, signal))
+        return self.native.take(subject, signal, x, most, phase, scale, self.step)
 
     def take_soon(self, subject: Subject, signal: Signal, x: Tensor, rest: bool = False) -> None:
         """The same for rows whose memory is ours, together with others, and before the step ends at the latest."""
@@ -131,7 +130,7 @@ class Ledger(Shelf):
         return found
 
     def _slot(self, subject: Subject, signal: Signal, rest: bool = False) -> Slot:
-        slot = (self._native.rest(subject, signal) if rest else None) or self._slots.get((subject, signal))
+        slot = (self.native.rest(subject, signal) if rest else None) or self._slots.get((subject, signal))
         if slot is None:
             statistics = self.open(subject, signal.subject).get(signal, [])
             slot = self._slots[subject, signal] = Slot(subject, signal, statistics, self._kinds)
@@ -143,7 +142,7 @@ class Ledger(Shelf):
 
     def _forget_slots(self) -> None:
         self._slots.clear()
-        self._native.routes.clear()
+        self.native.forget_routes()
 
     def _take_part(self, subject: Subject, signal: Signal, x: Tensor, part: Part) -> None:
         slot = self._slot(subject, signal)  # on ranks without a neuron too: all pack the same
@@ -196,7 +195,7 @@ class Ledger(Shelf):
         """Forget what was taken since the last commit, or the part of it that is of ``signals``."""
         if signals is None:
             self._waiting.clear()
-            self._native.discard()
+            self.native.discard()
             self._pending = []
         else:
             self._pending = [share for share in self._taken() if share.signal not in signals]
@@ -211,19 +210,19 @@ class Ledger(Shelf):
 
     def _taken(self) -> list[Share]:
         self._catch_up()
-        pending, self._pending = [*self._pending, *self._native.taken()], []
+        pending, self._pending = [*self._pending, *self.native.taken()], []
         return pending
 
     def fade(self) -> None:
         """Let exponential averages fade by one measured step, on every rank alike."""
         self._tally.fade()
-        self._native.fade()
+        self.native.fade()
 
     def commit(self, later: bool = False) -> None:
         """What was taken counts: at once, or ``later``, when somebody reads the states."""
         self._catch_up()
         pending, self._pending = self._pending, []
-        self._native.commit()
+        self.native.commit()
         if not later:
             self._tally.settle(self._all_but_native)
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
@@ -244,7 +243,7 @@ class Ledger(Shelf):
                     statistics[0].merge(share.partials)
                 elif taken.isdisjoint(statistics):
                     taken.update(statistics)
-                    (at_once if statistics[0] in self._native else now).append((share.members, share.partials))
+                    (at_once if statistics[0] in self.native else now).append((share.members, share.partials))
                 else:
                     again.append(share)
             if later:
@@ -255,7 +254,7 @@ class Ledger(Shelf):
             pending = again
 
     def _all_but_native(self) -> list[Statistic]:
-        return [statistic for statistic in self.statistics() if statistic not in self._native]
+        return [statistic for statistic in self.statistics() if statistic not in self.native]
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
@@ -289,7 +288,7 @@ class Ledger(Shelf):
     @property
     def sizes(self) -> tuple[list[Slot], Tensor]:
         """Of what was taken in C, whose sizes are wanted, and of each a sum and of how many numbers, ``[slots, 2]``."""
-        return self._native.sizes()
+        return self.native.sizes()
 
     # Windows
 

@@ -25,6 +25,7 @@ MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.m
 
 Sizes = Mapping[tuple[Signal, type[Statistic]], What]
 Place = tuple[Tensor, Tensor]
+Most = int | str | None
 
 
 class Vector:
@@ -64,6 +65,7 @@ class Route:
         rest: Those that it does not know, ``None`` if there are none.
         targets: What the kernel adds to.
         plans: By layout of the tensors.
+        open: False once the statistics may have become others.
     """
 
     slot: Slot
@@ -71,6 +73,7 @@ class Route:
     rest: Slot | None
     targets: Targets
     plans: dict[Any, tuple[Pick, Plan]] = field(default_factory=dict)
+    open: bool = True
 
 
 class NativeSums:
@@ -110,29 +113,50 @@ class NativeSums:
                 return
         self.routes[subject, slot.signal] = None
 
-    def take(
-        self, subject: Subject, signal: Signal, x: Tensor, most: int | str | None, phase: int, scale: float, step: int
-    ) -> bool:
-        """Add up all rows of ``x``, shape ``[outer, neurons, inner]``, or those that ``thin`` takes, times ``scale``.
+    def take(self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: float, step: int) -> bool:
+        """Add up rows of ``x``, shape ``[outer, neurons, inner]``, times ``scale``; true if nothing more is wanted.
 
-        True if that is all that is wanted of them.
+        With ``most``, those that ``thin`` takes; ``None`` for all.
         """
         route = self.routes[subject, signal]
-        if route is None or self._kernel is None:
+        if route is None:
             return False
         if x.numel():
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
-            key = (x.shape, x.stride(), x.dtype)
-            plan = route.plans.get(key)
-            if plan is None:
-                if len(route.plans) >= MANY:
-                    route.plans.clear()
-                pick = Pick(x, most if isinstance(most, int) else None, whole=most is None)
-                plan = route.plans[key] = pick, Plan(pick.shape, pick.strides, x.dtype, route.targets)
-            self._touched[route.slot] = route
-            self._kernel.add(plan[1], x, plan[0].offset(phase), scale, step)
+            pick, plan = self._plan(route, x, most)
+            self.add(route, plan, x, pick.offset(phase), scale, step)
         return route.rest is None
+
+    def add(self, route: Route, plan: Plan, x: Tensor, offset: int, scale: float, step: int) -> None:
+        """The same for tensors of which the plan is known."""
+        self._touched[route.slot] = route
+        assert self._kernel is not None
+        self._kernel.add(plan, x, offset, scale, step)
+
+    def plan(self, subject: Subject, signal: Signal, x: Tensor, most: Most) -> tuple[Route, Pick, Plan] | None:
+        """How ``take`` takes tensors that lie in memory as ``x`` does, if it takes all that is wanted of them."""
+        route = self.routes.get((subject, signal))
+        if route is None or route.rest is not None or x.dtype not in TYPES or not x.is_cpu or not x.numel():
+            return None
+        return route, *self._plan(route, x, most)
+
+    def _plan(self, route: Route, x: Tensor, most: Most) -> tuple[Pick, Plan]:
+        key = (x.shape, x.stride(), x.dtype)
+        plan = route.plans.get(key)
+        if plan is None:
+            if len(route.plans) >= MANY:
+                route.plans.clear()
+            pick = Pick(x, most if isinstance(most, int) else None, whole=most is None)
+            plan = route.plans[key] = pick, Plan(pick.shape, pick.strides, x.dtype, route.targets)
+        return plan
+
+    def forget_routes(self) -> None:
+        """Statistics may have become others."""
+        for route in self.routes.values():
+            if route is not None:
+                route.open = False
+        self.routes.clear()
 
     # A step
 
@@ -180,7 +204,7 @@ class NativeSums:
         return self._sized, sizes
 
     def _forget(self) -> None:
-        self._touched = {}
+        self._touched.clear()
         for vector in self._size_vectors:
             vector.forget()
 
@@ -192,7 +216,7 @@ class NativeSums:
             if size is not None:
                 self._sized.append(slot)
                 sums.append((Sum(size), _placed(self._size_vectors, "sum", 2)[1]))
-        rest = [one for one in slot.statistics if one not in known]
+        rest = [one for one in slot.statistics if not one.native_sums()]
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
         return Route(slot, brought, unknown, Targets(sums))
 

@@ -1,4 +1,4 @@
-"""Turns ``sums.c`` into a library, once on each machine."""
+"""Turns what is written in C into a library, once on each machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("sums.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 """Nothing that takes NaN for a number; the code chooses among the instructions of processors when it is loaded."""
 PATIENCE = 60.0
@@ -31,7 +31,7 @@ def load() -> ctypes.CDLL:
     """
     if sys.platform not in ("linux", "darwin"):
         raise NoLibrary(f"it is not built on {sys.platform}")
-    name = f"sums-{_fingerprint()}.so"
+    name = f"native-{_fingerprint()}.so"
     for find in (_cache, lambda: Path(tempfile.mkdtemp(prefix="lightning_neurohealth-"))):
         try:
             place = find()
@@ -49,7 +49,7 @@ def _cache() -> Path:
 
 
 def _fingerprint() -> str:
-    said = (SOURCE.read_bytes(), *map(str.encode, (*FLAGS, sys.platform, platform.machine(), *platform.libc_ver())))
+    said = (*(source.read_bytes() for source in SOURCES), *map(str.encode, (*FLAGS, sys.platform, platform.machine(), *platform.libc_ver())))
     return hashlib.sha256(b"\0".join(said)).hexdigest()[:16]
 
 
@@ -59,7 +59,7 @@ def _compile(place: Path, name: str) -> None:
         raise NoLibrary("no C compiler was found")
     with tempfile.TemporaryDirectory(dir=place) as own:  # other ranks may be compiling too
         made = Path(own) / name
-        command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+        command = [compiler, *FLAGS, "-o", str(made), *map(str, SOURCES), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         except subprocess.TimeoutExpired as slow:

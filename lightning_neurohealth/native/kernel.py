@@ -1,4 +1,4 @@
-"""Calls ``sums.c``."""
+"""Calls what is written in C."""
 
 from __future__ import annotations
 
@@ -58,10 +58,28 @@ class Plan:
         self.reference = byref(self._plan)
 
 
+class Spaced:
+    """Evenly spaced elements of some tensors of float32 on the CPU.
+
+    Args:
+        counts: How many of each.
+        strides: From one to the next.
+    """
+
+    def __init__(self, counts: Sequence[int], strides: Sequence[int]) -> None:
+        self.tensors, self.total = len(counts), sum(counts)
+        self.counts, self.strides = (c_int64 * len(counts))(*counts), (c_int64 * len(counts))(*strides)
+        self.pointers = c_void_p * len(counts)
+
+
 class Kernel:
-    """The compiled function."""
+    """The compiled functions."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        self._gather, self._squares = library.gather_samples, library.add_squares
+        self._gather.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
+        self._squares.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
+        self._gather.restype = self._squares.restype = None
         self._add = library.add_sums
         self._add.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
         self._add.restype = c_int
@@ -75,10 +93,23 @@ class Kernel:
         if self._add(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
             raise MemoryError("no memory for the sums over the rows of a tensor")
 
+    def gather(self, spaced: Spaced, places: Sequence[int]) -> Tensor:
+        """Those elements of the tensors at ``places`` behind one another, float64 ``[elements]``."""
+        out = torch.empty(spaced.total, dtype=torch.float64)
+        self._gather(spaced.pointers(*places), spaced.counts, spaced.strides, spaced.tensors, out.data_ptr())
+        return out
+
+    def changes(self, spaced: Spaced, before: Tensor, after: Tensor) -> Tensor:
+        """‖after − before‖ and ‖before‖ of the elements of each tensor, ``[2, tensors]``."""
+        squares = torch.empty(2, spaced.tensors, dtype=torch.float64)
+        changes, sizes = (row.data_ptr() for row in squares)
+        self._squares(before.data_ptr(), after.data_ptr(), spaced.counts, spaced.tensors, changes, sizes)
+        return squares.sqrt_()
+
 
 @lru_cache(maxsize=1)
 def kernel() -> Kernel | None:
-    """The kernel of this machine; ``None`` where there is no compiler, or what it makes does not add up."""
+    """The functions on this machine; ``None`` where there is no compiler, or what it makes does not add up."""
     try:
         found = Kernel(load())
     except NoLibrary:

@@ -9,7 +9,8 @@
 
 enum {
     ROWS, FREEDOM, SUM, SQUARE, WITHIN, MAGNITUDE, ABOVE, AT_MOST, AT_LEAST, OUTSIDE, NEAR, NONZERO, LIVE, BAD, FIRST,
-    KNOWN, SUM_OF_KNOWN, SIZE_OF_SQUARES, SIZE_OF_MAGNITUDES
+    KNOWN, SUM_OF_KNOWN, SLOPE_OF_SIGMOID, SLOPE_OF_TANH, SLOPE_OF_SILU, SLOPE_OF_GELU, SLOPE_OF_GELU_TANH,
+    SIZE_OF_SQUARES, SIZE_OF_MAGNITUDES
 };
 
 typedef struct {
@@ -79,6 +80,56 @@ INLINE void take(const Plan *plan, const void *x, double scale, int64_t first, i
             for (int t = 0; t < WIDE; t++) block[r][t] *= scale;
 }
 
+/* e^v for v <= 0, within 1e-9 of itself, in such a way that compilers make vectors of it; NaN stays NaN. */
+INLINE double decay(double v) {
+    const double shift = 6755399441055744.0; /* 1.5 x 2^52: what is added to it is rounded to a whole number */
+    const double least = v < -700.0 ? -700.0 : v;
+    double whole = least * 1.4426950408889634 + shift;
+    uint64_t bits;
+    memcpy(&bits, &whole, sizeof bits);
+    bits = (bits + 1023) << 52;
+    double power, rest = least - (whole - shift) * 0.6931471805599453;
+    memcpy(&power, &bits, sizeof power);
+    double sum = 1.0 + rest * (1.0 / 8);
+    sum = 1.0 + rest * sum * (1.0 / 7);
+    sum = 1.0 + rest * sum * (1.0 / 6);
+    sum = 1.0 + rest * sum * (1.0 / 5);
+    sum = 1.0 + rest * sum * (1.0 / 4);
+    sum = 1.0 + rest * sum * (1.0 / 3);
+    sum = 1.0 + rest * sum * (1.0 / 2);
+    sum = 1.0 + rest * sum;
+    return v < -700.0 ? 0.0 : power * sum;
+}
+
+/* e^-|z| / (1 + e^-|z|)^2, which is even: nothing cancels. */
+INLINE double slope_of_sigmoid(double z) {
+    const double e = decay(-fabs(z));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+INLINE double sigmoid(double z) {
+    const double e = decay(-fabs(z)), small = e / (1.0 + e);
+    return z < 0.0 ? small : 1.0 - small;
+}
+
+INLINE double slope_of_silu(double z) {
+    const double s = sigmoid(z);
+    return s * (1.0 + z * (1.0 - s));
+}
+
+/* Abramowitz & Stegun 7.1.26: the probability that a standard normal number is less than z, within 1e-7. */
+INLINE double slope_of_gelu(double z) {
+    const double e = decay(-0.5 * z * z), t = 1.0 / (1.0 + 0.3275911 * 0.7071067811865476 * fabs(z));
+    const double series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+    const double outside = 0.5 * series * e;
+    return (z < 0.0 ? outside : 1.0 - outside) + z * 0.3989422804014327 * e;
+}
+
+INLINE double slope_of_gelu_tanh(double z) {
+    const double s = sigmoid(2.0 * 0.7978845608028654 * (z + 0.044715 * z * z * z));
+    return s + z * 2.0 * s * (1.0 - s) * 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * z * z);
+}
+
 #define TOTAL(TERM)                                                                                                    \
     {                                                                                                                  \
         double total[WIDE];                                                                                            \
@@ -113,6 +164,11 @@ INLINE void add(const Sum *sum, double (*block)[WIDE], int64_t rows, double *int
     case NONZERO: TOTAL(v != 0.0 ? 1.0 : 0.0) break;
     case BAD:
     case FIRST: TOTAL(v - v == 0.0 ? 0.0 : 1.0) break;
+    case SLOPE_OF_SIGMOID: TOTAL(slope_of_sigmoid(v)) break;
+    case SLOPE_OF_TANH: TOTAL(4.0 * slope_of_sigmoid(2.0 * v)) break;
+    case SLOPE_OF_SILU: TOTAL(fabs(slope_of_silu(v))) break;
+    case SLOPE_OF_GELU: TOTAL(fabs(slope_of_gelu(v))) break;
+    case SLOPE_OF_GELU_TANH: TOTAL(fabs(slope_of_gelu_tanh(v))) break;
     case KNOWN: TOTAL(v == v ? 1.0 : 0.0) break;
     case SUM_OF_KNOWN: TOTAL(v == v ? v : 0.0) break;
     }

@@ -42,6 +42,12 @@ class What(IntEnum):
     """Rows on which x is not NaN."""
     SUM_OF_KNOWN = auto()
     """x on them."""
+    SLOPE_OF_SIGMOID = auto()
+    """\|f'(x)\|, within 1e-6."""
+    SLOPE_OF_TANH = auto()
+    SLOPE_OF_SILU = auto()
+    SLOPE_OF_GELU = auto()
+    SLOPE_OF_GELU_TANH = auto()
     SIZE_OF_SQUARES = auto()
     """Two numbers: Σx² over all neurons, and how many x those are."""
     SIZE_OF_MAGNITUDES = auto()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.activations import derivatives
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
@@ -34,4 +39,21 @@ class Slopes(Statistic):
         return {"sums": rows.counted(torch.gt, 0.0) if self.is_gate else rows.sizes(self.derivative)}
 
     def native_sums(self) -> dict[str, Sum]:
-        return {"rows": ROWS, "sums": Sum(What.ABOVE, 0.0)} if self.is_gate else {}
+        found = Sum(What.ABOVE, 0.0) if self.is_gate else _IN_C.get(_key(self.derivative))
+        return {} if found is None else {"rows": ROWS, "sums": found}
+
+
+def _key(derivative: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(derivative, partial):
+        return derivative.func, derivative.args, *derivative.keywords.items()
+    return derivative
+
+
+_IN_C = {
+    derivatives.sigmoid_slope: Sum(What.SLOPE_OF_SIGMOID),
+    derivatives.tanh_slope: Sum(What.SLOPE_OF_TANH),
+    (derivatives.aten, ("silu_backward",)): Sum(What.SLOPE_OF_SILU),
+    (derivatives.aten, ("gelu_backward",), ("approximate", "none")): Sum(What.SLOPE_OF_GELU),
+    (derivatives.aten, ("gelu_backward",), ("approximate", "tanh")): Sum(What.SLOPE_OF_GELU_TANH),
+}
+"""The slopes that are known in C."""

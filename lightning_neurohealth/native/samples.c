@@ -1,0 +1,34 @@
+/* Evenly spaced elements of many tensors. */
+
+#include <stdint.h>
+
+#define AHEAD 24 /* elements that are asked for before they are needed: each lies in another line of memory */
+
+/* Put every stride-th element of each tensor into `out`, those of one tensor behind those of another. */
+void gather_samples(const float *const *from, const int64_t *counts, const int64_t *strides, int64_t tensors,
+                    double *out) {
+    for (int64_t i = 0; i < tensors; i++) {
+        const float *x = from[i];
+        const int64_t count = counts[i], stride = strides[i];
+        for (int64_t j = 0; j < count; j++) {
+            if (stride > 4 && j + AHEAD < count) __builtin_prefetch(x + (j + AHEAD) * stride, 0, 3);
+            out[j] = x[j * stride];
+        }
+        out += count;
+    }
+}
+
+/* Add up, for each tensor, the squares of what its samples have changed by, and of what they were. */
+void add_squares(const double *before, const double *after, const int64_t *counts, int64_t tensors, double *changes,
+                 double *sizes) {
+    for (int64_t i = 0; i < tensors; i++) {
+        double change = 0.0, size = 0.0;
+        for (int64_t j = 0; j < counts[i]; j++) {
+            const double difference = after[j] - before[j];
+            change += difference * difference;
+            size += before[j] * before[j];
+        }
+        changes[i] = change, sizes[i] = size;
+        before += counts[i], after += counts[i];
+    }
+}
