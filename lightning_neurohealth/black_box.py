@@ -82,7 +82,7 @@ class BlackBox:
                 parts.append(part)
         slots, of_slots = sizes
         for slot in slots[len(self._sized) :]:
-            signal, _, kind, power = next(source for source in SOURCES.values() if source[0] is slot.signal)
+            _, _, kind, power = next(source for source in SOURCES.values() if source[0] is slot.signal)
             self._sized.append(self._column(slot.subject, kind, power))
         superseded = [i for i, slot in enumerate(slots) if isinstance(slot.subject, Layer) and slot.subject.superseded]
         if superseded:

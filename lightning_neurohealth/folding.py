@@ -102,9 +102,7 @@ class Pick:
         """Elements from the beginning of the tensor to the first row."""
         samples, of_sample, places, of_place = self._firsts
         # the fraction goes around all places where the first one may be
-        return (
-            int(phase * GOLDEN % 1.0 * samples) * of_sample + int(phase * ROOT_OF_TWO % 1.0 * places) * of_place
-        )
+        return int(phase * GOLDEN % 1.0 * samples) * of_sample + int(phase * ROOT_OF_TWO % 1.0 * places) * of_place
 
 
 def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:

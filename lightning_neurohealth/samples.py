@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -170,13 +171,14 @@ def _evenly(tensor: Tensor) -> Tensor:
     return _real(here).reshape(-1)[::step]
 
 
-def _is_plain(tensor: Tensor | None) -> bool:
-    return _is_dense(tensor) and tensor is not None and tensor.dtype == torch.float32 and tensor.is_cpu
+def _is_plain(tensor: Tensor | None) -> TypeGuard[Tensor]:
+    return _is_dense(tensor) and tensor.dtype == torch.float32 and tensor.is_cpu
 
 
-def _is_dense(gradient: Tensor | None) -> bool:
+def _is_dense(gradient: Tensor | None) -> TypeGuard[Tensor]:
     return (
-        type(gradient) in (Tensor, nn.Parameter)
+        isinstance(gradient, Tensor)
+        and type(gradient) in (Tensor, nn.Parameter)
         and gradient.layout == torch.strided
         and not gradient.is_complex()
         and gradient.is_contiguous()

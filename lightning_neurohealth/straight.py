@@ -1,4 +1,4 @@
-"""The shortest way from a hook to the sums: between two kernels of a network, each line of Python costs a cache miss."""
+"""The shortest way from a hook to the sums: among a network's own kernels, every line of Python costs cache misses."""
 
 from __future__ import annotations
 

@@ -72,9 +72,7 @@ class Ledger(Shelf):
         self._tally = Tally()
         self._merger = Merger(self)
 
-    def take(
-        self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None, rest: bool = False
-    ) -> None:
+    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None, rest: bool = False) -> None:
         """Reduce the rows of ``x``, shape ``[outer, neurons, inner]``; a batch without rows adds nothing.
 
         With ``part``, those are neurons of a layer that is split over ranks; with ``rest``, they were taken in C as far

@@ -113,7 +113,9 @@ class NativeSums:
                 return
         self.routes[subject, slot.signal] = None
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: float, step: int) -> bool:
+    def take(
+        self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: float, step: int
+    ) -> bool:
         """Add up rows of ``x``, shape ``[outer, neurons, inner]``, times ``scale``; true if nothing more is wanted.
 
         With ``most``, those that ``thin`` takes; ``None`` for all.

@@ -30,6 +30,9 @@ class Nobody:
         """Nothing."""
         return False
 
+    def straight(self, layer: Subject, signal: Signal, x: Tensor, folded: Tensor) -> None:
+        """There is nowhere to go."""
+
 
 @contextmanager
 def tapped(taps: T) -> Iterator[T]:

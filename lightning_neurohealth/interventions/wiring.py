@@ -85,20 +85,21 @@ class Wiring(Taps):
         """The module whose neurons ``tensor`` holds."""
         return self._writers.get(tensor) if isinstance(tensor, Tensor) else None
 
-    def _activation_begins(self, name: str, function: Activation, inputs: tuple[Any, ...]) -> None:
-        super()._activation_begins(name, function, inputs)
-        writer = self.writer(inputs[0]) if inputs else None
-        module = self.finder.modules[name]
+    def _activation_begins(
+        self, name: str, function: Activation, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super()._activation_begins(name, function, module, args, kwargs)
+        writer = self.writer(next(iter((*args, *kwargs.values())), None))
         if writer is not None and isinstance(module, nn.PReLU) and module.num_parameters > 1:
             self[writer].norms.append(name)
         self._entered.append(writer)
 
-    def _activation_ends(self, name: str, out: Any) -> None:
-        super()._activation_ends(name, out)
+    def _activation_ends(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
+        super()._activation_ends(name, module, inputs, out)
         self._write(out, self._entered.pop())
 
-    def _owner_ends(self, module: nn.Module, name: str, inputs: tuple[Any, ...], out: Any) -> None:
-        super()._owner_ends(module, name, inputs, out)
+    def _owner_ends(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
+        super()._owner_ends(name, module, inputs, out)
         self[name].calls += 1
         self._write(out, name)
 

@@ -19,7 +19,7 @@ PATIENCE = 60.0
 """Seconds; it takes three."""
 
 
-class NoLibrary(Exception):
+class NoLibraryError(Exception):
     """There is none, and why."""
 
 
@@ -27,10 +27,10 @@ def load() -> ctypes.CDLL:
     """The library, from the user's cache or newly compiled.
 
     Raises:
-        NoLibrary: No compiler is here, or what it made does not load.
+        NoLibraryError: No compiler is here, or what it made does not load.
     """
     if sys.platform not in ("linux", "darwin"):
-        raise NoLibrary(f"it is not built on {sys.platform}")
+        raise NoLibraryError(f"it is not built on {sys.platform}")
     name = f"native-{_fingerprint()}.so"
     for find in (_cache, lambda: Path(tempfile.mkdtemp(prefix="lightning_neurohealth-"))):
         try:
@@ -41,7 +41,7 @@ def load() -> ctypes.CDLL:
             return ctypes.CDLL(str(place / name))
         except OSError as error:  # no room there, or no right to run what lies there
             reason = error
-    raise NoLibrary(f"it can be kept nowhere: {reason}") from reason
+    raise NoLibraryError(f"it can be kept nowhere: {reason}") from reason
 
 
 def _cache() -> Path:
@@ -49,21 +49,22 @@ def _cache() -> Path:
 
 
 def _fingerprint() -> str:
-    said = (*(source.read_bytes() for source in SOURCES), *map(str.encode, (*FLAGS, sys.platform, platform.machine(), *platform.libc_ver())))
+    machine = (sys.platform, platform.machine(), *platform.libc_ver())
+    said = [*(source.read_bytes() for source in SOURCES), *map(str.encode, (*FLAGS, *machine))]
     return hashlib.sha256(b"\0".join(said)).hexdigest()[:16]
 
 
 def _compile(place: Path, name: str) -> None:
     compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise NoLibrary("no C compiler was found")
+        raise NoLibraryError("no C compiler was found")
     with tempfile.TemporaryDirectory(dir=place) as own:  # other ranks may be compiling too
         made = Path(own) / name
         command = [compiler, *FLAGS, "-o", str(made), *map(str, SOURCES), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         except subprocess.TimeoutExpired as slow:
-            raise NoLibrary(f"{compiler} took more than {PATIENCE:g} s") from slow
+            raise NoLibraryError(f"{compiler} took more than {PATIENCE:g} s") from slow
         if done.returncode:
-            raise NoLibrary(f"{compiler} failed: {done.stderr.strip()[-500:]}")
+            raise NoLibraryError(f"{compiler} failed: {done.stderr.strip()[-500:]}")
         made.replace(place / name)

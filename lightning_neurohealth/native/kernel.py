@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.native.compiling import NoLibrary, load
+from lightning_neurohealth.native.compiling import NoLibraryError, load
 from lightning_neurohealth.native.sums import Sum, What
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
@@ -112,7 +112,7 @@ def kernel() -> Kernel | None:
     """The functions on this machine; ``None`` where there is no compiler, or what it makes does not add up."""
     try:
         found = Kernel(load())
-    except NoLibrary:
+    except NoLibraryError:
         return None
     return found if _adds_up(found) else None
 

@@ -8,7 +8,7 @@ from enum import IntEnum, auto
 
 
 class What(IntEnum):
-    """What is added up, in the order of ``sums.c``. Of each neuron, but where it says "one number"."""
+    """What is added up, in the order of ``sums.c``; a number for each neuron, but where it says "one number"."""
 
     ROWS = 0
     """One number: 1 a row."""
@@ -19,7 +19,7 @@ class What(IntEnum):
     WITHIN = auto()
     """Σ(x − mean over the rows of the tensor)²."""
     MAGNITUDE = auto()
-    """\\|x\\|."""
+    """The absolute of x."""
     ABOVE = auto()
     """Rows on which x > low."""
     AT_MOST = auto()
@@ -29,7 +29,7 @@ class What(IntEnum):
     OUTSIDE = auto()
     """Rows on which x ≤ low or x ≥ high; NaN for an end that is not there."""
     NEAR = auto()
-    """Rows on which \\|x\\| ≤ low."""
+    """Rows on which the absolute of x is ≤ low."""
     NONZERO = auto()
     """Rows on which x is not 0."""
     LIVE = auto()
@@ -43,7 +43,7 @@ class What(IntEnum):
     SUM_OF_KNOWN = auto()
     """x on them."""
     SLOPE_OF_SIGMOID = auto()
-    """\|f'(x)\|, within 1e-6."""
+    """The absolute of f'(x), within 1e-6."""
     SLOPE_OF_TANH = auto()
     SLOPE_OF_SILU = auto()
     SLOPE_OF_GELU = auto()
@@ -51,7 +51,7 @@ class What(IntEnum):
     SIZE_OF_SQUARES = auto()
     """Two numbers: Σx² over all neurons, and how many x those are."""
     SIZE_OF_MAGNITUDES = auto()
-    """The same of \\|x\\|."""
+    """The same of the absolute of x."""
 
 
 @dataclass(frozen=True)
