@@ -200,15 +200,17 @@ class Monitor:
     def begin_step(self) -> None:
         """A training step begins; measured is one in ``every_n_steps``, the first among them."""
         self.budget.begin()
-        if not self._measuring:
-            self._measuring = self.steps % self.budget.every == 0
-            if self._measuring:
-                self.guarded(look_again, self)
-            self._overflow = False
-            self.intake.phase = self.steps // self.budget.every
-            self.taps.phase = phase = None if self.settings.max_rows is None else self.intake.phase
-            self.parameter_taps.begin_step(self._measuring, phase)
         self.ledger.step = self.steps
+        if self._measuring:  # a batch before was of the same step
+            return
+        if self.steps % self.budget.every:
+            self.parameter_taps.begin_step(measuring=False)
+            return
+        self._measuring, self._overflow = True, False
+        self.guarded(look_again, self)
+        self.intake.phase = self.steps // self.budget.every
+        self.taps.phase = None if self.settings.max_rows is None else self.intake.phase
+        self.parameter_taps.begin_step(measuring=True, phase=self.taps.phase)
 
     def begin_batch(self, batch: Any = None) -> None:
         """A forward and backward of this step begins; there are several where gradients are accumulated."""
@@ -220,8 +222,9 @@ class Monitor:
 
     def end_batch(self) -> None:
         """It has ended."""
-        self.taps.disarm()
-        eager.leave(self)
+        if self._measuring:
+            self.taps.disarm()
+            eager.leave(self)
 
     def end_step(self, stepped: bool = False) -> None:
         """The step is over; ``stepped`` if the optimizer has run already. Gradients are still there."""

@@ -53,7 +53,8 @@ class ParameterTaps:
 
         ``phase`` says which elements of large weights are looked at, ``None`` for all.
         """
-        self.after_update()
+        if self._before is not None or self._weights_before:
+            self.after_update()
         just_seen, self._just_seen = self._just_seen, None
         if measuring:
             self._read.clear()

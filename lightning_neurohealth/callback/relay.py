@@ -54,7 +54,8 @@ class Relay:
         """Gradients have flowed."""
         taps = self.monitor.taps
         taps.backward = False
-        taps.new_forward()
+        if self.monitor.measuring:
+            taps.new_forward()
         if not pl_module.automatic_optimization:
             taps.follow(functions=True)
 
@@ -73,8 +74,9 @@ class Relay:
     def end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any) -> bool:
         """The batch is over; False while gradients are still being accumulated."""
         monitor = self.monitor
-        monitor.record_step(outputs, batch)
-        monitor.end_batch()
+        if monitor.measuring:
+            monitor.record_step(outputs, batch)
+            monitor.end_batch()
         if self._stepped and (self._backwards > 1 or len(self._stepped) < len(trainer.optimizers)):
             # several losses, each with an optimizer of its own; two optimizers may also share one loss
             monitor.progress.adversarial |= len(trainer.optimizers) > 1
@@ -82,9 +84,10 @@ class Relay:
         if automatic and isinstance(outputs, dict) and isinstance(outputs.get("loss"), Tensor):
             batches = trainer.accumulate_grad_batches
             monitor.record_loss(outputs["loss"] if batches == 1 else outputs["loss"] * batches)
-        if automatic and trainer.global_step == self._global_step:
+        step = trainer.global_step
+        if automatic and step == self._global_step:
             return False
-        self._global_step, self.epoch = trainer.global_step, trainer.current_epoch
+        self._global_step, self.epoch = step, trainer.current_epoch
         monitor.end_step(stepped=True)
         if not automatic and not self._backward_seen:
             monitor.taps.backward = True
