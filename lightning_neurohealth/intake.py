@@ -64,7 +64,7 @@ class Intake:
                 return
         in_c = signal in IN_C and part is None
         if in_c:
-            scale = float(self.gradient_scale) if signal in FLOWING else 1.0
+            scale = self.gradient_scale if signal in FLOWING else 1.0
             if self.ledger.take_in_c(subject, signal, x, self.most if signal in FLOWS else None, self.phase, scale):
                 return
         if signal in FLOWS and (self.most is not None or x.numel() <= SOON):

@@ -86,7 +86,7 @@ def step(net: nn.Module, monitor: Monitor, optimizer: torch.optim.Optimizer) -> 
 def test_no_step_waits(measures: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     net = Net()
-    monitor = Monitor(net, every_n_steps=2, window="epoch", measures=measures)
+    monitor = Monitor(net, every_n_steps=2, window="epoch", measures=measures, fused=False)  # in C there is no device
     optimizer = torch.optim.SGD(net.parameters(), 1e-2, momentum=0.9)
     step(net, monitor, optimizer)  # the first finds the layers, and reads their weights
     with as_on_an_accelerator(monkeypatch):

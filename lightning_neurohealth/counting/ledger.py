@@ -86,7 +86,9 @@ class Ledger(Shelf):
                 if slot.statistics:
                     self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._workspace))
 
-    def take_in_c(self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: float) -> bool:
+    def take_in_c(
+        self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: Tensor | float
+    ) -> bool:
         """Take of the rows of ``x`` what can be taken in C; true if that is all.
 
         Args:

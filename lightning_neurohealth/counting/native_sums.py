@@ -114,7 +114,7 @@ class NativeSums:
         self.routes[subject, slot.signal] = None
 
     def take(
-        self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: float, step: int
+        self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: Tensor | float, step: int
     ) -> bool:
         """Add up rows of ``x``, shape ``[outer, neurons, inner]``, times ``scale``; true if nothing more is wanted.
 
@@ -127,7 +127,7 @@ class NativeSums:
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
             pick, plan = self._plan(route, x, most)
-            self.add(route, plan, x, pick.offset(phase), scale, step)
+            self.add(route, plan, x, pick.offset(phase), float(scale), step)
         return route.rest is None
 
     def add(self, route: Route, plan: Plan, x: Tensor, offset: int, scale: float, step: int) -> None:

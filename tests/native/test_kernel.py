@@ -1,0 +1,166 @@
+"""The kernel in C gives what torch gives, for every statistic that it knows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lightning_neurohealth.statistics
+from lightning_neurohealth.discovery import concrete_classes
+from lightning_neurohealth.folding import Pick, fold, thin
+from lightning_neurohealth.native import Kernel, Plan, Spaced, Sum, Targets, What, kernel
+from lightning_neurohealth.statistics import Statistic
+from lightning_neurohealth.statistics.base import EMPTY
+from lightning_neurohealth.statistics.slopes import Slopes
+from tests.measures.harness import layer
+
+KNOWN = [
+    cls
+    for cls in sorted(concrete_classes(lightning_neurohealth.statistics, Statistic), key=lambda cls: cls.__name__)
+    if cls.native_sums is not Statistic.native_sums and cls(layer(3, nn.Tanh())).native_sums()
+]
+STEP = 7
+
+
+def compiled() -> Kernel:
+    found = kernel()
+    if found is None:
+        pytest.skip("needs a C compiler")
+    return found
+
+
+def in_c(statistic: Statistic, x: Tensor, most: int | None, whole: bool, phase: int = 0) -> dict[str, Tensor]:
+    """What the kernel adds to the states for ``x``, ``[outer, neurons, inner]``."""
+    out = {
+        name: torch.full((getattr(statistic, name).numel(),), EMPTY[kind], dtype=torch.float64)
+        for name, kind in statistic.kinds.items()
+    }
+    pick = Pick(x, most, whole)
+    targets = Targets([(s, out[name]) for name, s in statistic.native_sums().items()])
+    compiled().add(Plan(pick.shape, pick.strides, x.dtype, targets), x, pick.offset(phase), 1.0, STEP)
+    return {name: brought.view(getattr(statistic, name).shape) for name, brought in out.items()}
+
+
+def in_torch(statistic: Statistic, rows: Tensor) -> dict[str, Tensor]:
+    partials = statistic.partials(rows, STEP)
+    return {
+        name: torch.as_tensor(partials.get(name, EMPTY[kind])).double().expand(getattr(statistic, name).shape)
+        for name, kind in statistic.kinds.items()
+    }
+
+
+def assert_same(cls: type[Statistic], x: Tensor, axis: int, most: int | None = None, whole: bool = False) -> None:
+    folded = fold(x, axis)
+    statistic = cls(layer(folded.shape[1], nn.Tanh()))
+    rows = folded if whole else thin(folded, most, 3)
+    rtol = 1e-6 if issubclass(cls, Slopes) else 1e-12
+    for (name, actual), expected in zip(
+        in_c(statistic, folded, most, whole, phase=3).items(), in_torch(statistic, rows).values(), strict=True
+    ):
+        torch.testing.assert_close(
+            actual, expected, rtol=rtol, atol=1e-9, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def some(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3
+    x.view(-1)[::7] = 0.0
+    return x.to(dtype)
+
+
+LAYOUTS = {
+    "neurons last": lambda x: (x, -1),
+    "channels before space": lambda x: (x.unflatten(0, (2, -1)).movedim(2, 1).contiguous(), 1),
+    "channels last": lambda x: (x.unflatten(0, (2, -1)).movedim(2, 1), 1),
+    "every other row": lambda x: (torch.cat([x, x])[::2], -1),
+    "transposed": lambda x: (x.T.contiguous().T, -1),
+}
+
+
+@pytest.mark.parametrize("cls", KNOWN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_sum_is_that_of_torch(cls: type[Statistic], dtype: torch.dtype, layout: str) -> None:
+    for rows, neurons in ((6, 3), (200, 33), (2, 70)):
+        assert_same(cls, *LAYOUTS[layout](some(rows, neurons, dtype=dtype)), whole=True)
+
+
+@pytest.mark.parametrize("cls", KNOWN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_it_takes_the_rows_that_thin_takes(cls: type[Statistic], layout: str) -> None:
+    assert_same(cls, *LAYOUTS[layout](some(4096, 40)))  # more than are measured
+    assert_same(cls, *LAYOUTS[layout](some(64, 40)), most=10)
+
+
+@pytest.mark.parametrize("cls", KNOWN)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_counts_as_in_torch(cls: type[Statistic], bad: float) -> None:
+    x = some(130, 35)
+    x[2, 1], x[120, 34] = bad, bad
+    assert_same(cls, x, -1, whole=True)
+
+
+@pytest.mark.parametrize("cls", KNOWN)
+@given(rows=st.integers(1, 260), neurons=st.integers(1, 70), inner=st.integers(1, 5), seed=st.integers(0, 99))
+def test_any_shape_will_do(cls: type[Statistic], rows: int, neurons: int, inner: int, seed: int) -> None:
+    x = torch.randn(rows, neurons, inner, generator=torch.Generator().manual_seed(seed))
+    assert_same(cls, x.relu() if seed % 2 else x, 1, whole=True)
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid(), nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.ReLU()], ids=str)
+def test_slopes_are_those_of_autograd(activation: nn.Module) -> None:
+    z = torch.linspace(-60, 60, 4001).view(-1, 1, 1)
+    statistic = Slopes(layer(1, activation))
+    assert statistic.native_sums()
+    exact = z.double().requires_grad_()
+    (slope,) = torch.autograd.grad(activation(exact).sum(), exact)
+    actual = in_c(statistic, z, None, True)["sums"]
+    torch.testing.assert_close(actual, slope.abs().sum().view(1), rtol=1e-6, atol=0)
+
+
+def test_sums_are_added_to_what_is_there_and_multiplied_with_the_scale() -> None:
+    x, sums = some(9, 5), torch.ones(5, dtype=torch.float64)
+    plan = Plan((9, 1, 1, 5), (5, 0, 0, 1), x.dtype, Targets([(Sum(What.SUM), sums)]))
+    for _ in range(2):
+        compiled().add(plan, x, 0, 0.25, STEP)
+    torch.testing.assert_close(sums, 1 + 2 * 0.25 * x.double().sum(0))
+
+
+def test_sizes_are_of_all_neurons_together() -> None:
+    x, squares, magnitudes = some(9, 50), torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    sums = [(Sum(What.SIZE_OF_SQUARES), squares), (Sum(What.SIZE_OF_MAGNITUDES), magnitudes)]
+    compiled().add(Plan((9, 1, 1, 50), (50, 0, 0, 1), x.dtype, Targets(sums)), x, 0, 1.0, STEP)
+    torch.testing.assert_close(squares, torch.tensor([x.double().square().sum(), 450]).double())
+    torch.testing.assert_close(magnitudes, torch.tensor([x.double().abs().sum(), 450]).double())
+
+
+def test_more_rows_than_fit_on_the_stack() -> None:
+    x, live = torch.zeros(100_000, 2), torch.zeros(1, dtype=torch.float64)
+    x[::1000, 1] = 1.0
+    plan = Plan((100_000, 1, 1, 2), (2, 0, 0, 1), x.dtype, Targets([(Sum(What.LIVE), live)]))
+    compiled().add(plan, x, 0, 1.0, STEP)
+    assert live.item() == 100
+
+
+def test_too_many_sums_are_refused() -> None:
+    with pytest.raises(ValueError, match="25 sums: one plan has 24 at most"):
+        Targets([(Sum(What.SUM), torch.zeros(1))] * 25)
+
+
+def test_samples_are_gathered_and_compared() -> None:
+    tensors = [some(50, 3), some(1), some(0), some(7, 9)]
+    counts, strides = [30, 1, 0, 63], [5, 1, 1, 1]
+    spaced = Spaced(counts, strides)
+    before = compiled().gather(spaced, [t.data_ptr() for t in tensors])
+    torch.testing.assert_close(
+        before, torch.cat([t.view(-1)[::s] for t, s in zip(tensors, strides, strict=True)]).double()
+    )
+    after = before + torch.arange(len(before))
+    changes, sizes = compiled().changes(spaced, before, after)
+    torch.testing.assert_close(changes, torch.stack([part.norm() for part in (after - before).split(counts)]))
+    torch.testing.assert_close(sizes, torch.stack([part.norm() for part in before.split(counts)]))
