@@ -31,7 +31,7 @@ IN_C = {
     (Signal.ACTIVATION, Moments): What.SIZE_OF_SQUARES,
     (Signal.ACTIVATION_GRADIENT, RecentMagnitude): What.SIZE_OF_MAGNITUDES,
 }
-"""The same sums, over neurons too, where the kernel in C adds them up."""
+"""The same sums, over neurons too, where C adds them up."""
 
 Layout = tuple[tuple[int, int, int], ...]
 """The column, the neurons and the rows of each part of a step's numbers."""

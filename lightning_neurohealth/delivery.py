@@ -17,8 +17,14 @@ from lightning_neurohealth.hooks import recomputing
 from lightning_neurohealth.layers import Layer, Subject, axis_in
 from lightning_neurohealth.sharding import Part, piece
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.straight import Straight
 from lightning_neurohealth.tracing.finder import LayerFinder
+
+
+class Shortcut(Protocol):
+    """A shorter way for tensors of one layer that lie in memory as an earlier one did."""
+
+    def take(self, x: Tensor) -> bool:
+        """Take ``x`` as it is; false, and nothing is done, if it lies otherwise."""
 
 
 class Receiver(Protocol):
@@ -30,8 +36,8 @@ class Receiver(Protocol):
     def wants(self, signal: Signal) -> bool:
         """False where nothing would be done with it."""
 
-    def straight(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Straight | None:
-        """A shorter way for further tensors that lie in memory as ``x`` does, given to ``take`` as ``folded``."""
+    def shortcut(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Shortcut | None:
+        """One for further tensors that lie as ``x`` does, which ``take`` got as ``folded``."""
 
 
 def laid_out(x: Tensor, layer: Layer) -> Tensor:
@@ -60,7 +66,7 @@ class Delivery:
         self.phase: int | None = None
         self.keep: Callable[[Layer, Tensor], None] | None = None
         self._accepted: dict[Layer, tuple[torch.Size, torch.dtype, torch.layout]] = {}
-        self._straight: dict[tuple[Layer, Signal], Straight] = {}
+        self._shortcuts: dict[tuple[Layer, Signal], Shortcut] = {}
         self._heard: set[Layer] = set()
         self._wants_effects = receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT)
 
@@ -122,13 +128,13 @@ class Delivery:
             self._send(layer, signal, x)
 
     def _send(self, layer: Layer, signal: Signal, x: Tensor) -> None:
-        straight = self._straight.get((layer, signal))
-        if straight is not None and straight.take(x):
+        shortcut = self._shortcuts.get((layer, signal))
+        if shortcut is not None and shortcut.take(x):
             return
         folded = self._take(layer, signal, laid_out(x, layer))
-        straight = None if folded is None else self.receiver.straight(layer, signal, x, folded)
-        if straight is not None:
-            self._straight[layer, signal] = straight
+        shortcut = None if folded is None else self.receiver.shortcut(layer, signal, x, folded)
+        if shortcut is not None:
+            self._shortcuts[layer, signal] = shortcut
 
     def _take(self, layer: Layer, signal: Signal, x: Tensor) -> Tensor | None:
         if torch._C._functorch.is_functorch_wrapped_tensor(x):

@@ -23,7 +23,12 @@ STILL = {
 }
 """Signals whose numbers nobody changes until they are counted: ours, and the weights between two steps."""
 HALVES = (torch.float16, torch.bfloat16)
-IN_C = {*FLOWS, Signal.PARAMETER_GRADIENT, Signal.UPDATE, Signal.GRADIENT_SAMPLE}
+IN_C = {
+    *OF_ROWS,
+    *(Signal.RIGHT_ACTIVATION, Signal.WRONG_ACTIVATION),
+    *(Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT, Signal.WEIGHT_UPDATE),
+    *(Signal.PARAMETER_GRADIENT, *OF_ELEMENTS, Signal.UPDATE, Signal.GRADIENT_SAMPLE),
+}
 """Signals that come at every measured step, of which C may take what it can."""
 SOON = 1 << 16
 """Elements of rows that may wait to be summed together with others."""
@@ -62,7 +67,7 @@ class Intake:
             part = subject.part
             if part is None and self.repeats:
                 return
-        in_c = signal in IN_C and part is None
+        in_c = signal in IN_C and part is None and type(x) is Tensor  # others may not have their numbers yet
         if in_c:
             scale = self.gradient_scale if signal in FLOWING else 1.0
             if self.ledger.take_in_c(subject, signal, x, self.most if signal in FLOWS else None, self.phase, scale):
@@ -77,7 +82,7 @@ class Intake:
         else:
             self.ledger.take(subject, signal, x, part, rest=in_c)
 
-    def straight(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Straight | None:
+    def shortcut(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Straight | None:
         """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
         if signal not in FLOWS or layer.part is not None or self.repeats or folded.data_ptr() != x.data_ptr():
             return None

@@ -200,13 +200,16 @@ class Monitor:
     def begin_step(self) -> None:
         """A training step begins; measured is one in ``every_n_steps``, the first among them."""
         self.budget.begin()
-        self.ledger.step = self.steps
-        if self._measuring:  # a batch before was of the same step
-            return
-        if self.steps % self.budget.every:
-            self.parameter_taps.begin_step(measuring=False)
-            return
-        self._measuring, self._overflow = True, False
+        if not self._measuring:  # or a batch before was of the same step
+            self._measuring = self.steps % self.budget.every == 0
+            if self._measuring:
+                self._begin_measuring()
+            else:
+                self.parameter_taps.begin_step(measuring=False)
+            self.ledger.step = self.steps
+
+    def _begin_measuring(self) -> None:
+        self._overflow = False
         self.guarded(look_again, self)
         self.intake.phase = self.steps // self.budget.every
         self.taps.phase = None if self.settings.max_rows is None else self.intake.phase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from lightning_neurohealth import ranks
 from lightning_neurohealth.elements import index, of_gradients
 from lightning_neurohealth.layers import clean_name
-from lightning_neurohealth.samples import Samples
+from lightning_neurohealth.native import kernel
+from lightning_neurohealth.samples import Samples, is_plain
 from lightning_neurohealth.sharding import Pieces, piece
 from lightning_neurohealth.slices import slices_of
 
@@ -131,6 +132,8 @@ class Parameters:
     def gradient_elements(self, optimizer: Optimizer | None = None) -> Tensor:
         """Sum, sum of squares, the least and the greatest element of each gradient, ``[4, parameters]``; likewise."""
         gradients = self._gradients(optimizer)
+        if self.in_c and gradients and all(map(is_plain, gradients)) and (in_c := kernel()) is not None:
+            return in_c.elements(cast("list[Tensor]", gradients))
         slices = {place: self.slices[id(p)] for place, p in enumerate(self.tensors) if id(p) in self.slices}
         return of_gradients(gradients, slices, self.device)
 
@@ -178,7 +181,7 @@ class Parameters:
 
     def _norms(self, tensors: list[Tensor | None]) -> Tensor:
         present = [i for i, t in enumerate(tensors) if t is not None]
-        plain = all(_is_plain(tensors[i]) for i in present)
+        plain = all(is_plain(tensors[i]) for i in present)
         if not plain:
             present = [i for i in present if not _is_empty(tensors[i])]
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
@@ -207,16 +210,6 @@ def _is_empty(tensor: Any) -> bool:
     if is_lazy(tensor):
         return True
     return not (tensor.coalesce().values() if tensor.is_sparse else piece(tensor)).numel()
-
-
-def _is_plain(tensor: Any) -> bool:
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.dtype == torch.float32
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.is_contiguous()
-    )
 
 
 def _numel(tensor: Tensor) -> int:

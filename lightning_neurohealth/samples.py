@@ -52,7 +52,7 @@ class Samples:
         return self._joined(self._views)
 
     def _spaced_in_c(self) -> Spaced | None:
-        if not self._in_c or not all(map(_is_plain, self.tensors)) or kernel() is None:
+        if not self._in_c or not all(map(is_plain, self.tensors)) or kernel() is None:
             return None
         sizes = [p.numel() for p in self.tensors]
         return Spaced([_cut(size)[0][0] for size in sizes], [stride(size) for size in sizes])
@@ -66,7 +66,7 @@ class Samples:
     def of_gradients(self) -> Tensor:
         """The same elements of their gradients; 0 where there is none."""
         gradients = [p.grad for p in self.tensors]
-        if self._spaced is not None and all(map(_is_plain, gradients)) and (in_c := kernel()) is not None:
+        if self._spaced is not None and all(map(is_plain, gradients)) and (in_c := kernel()) is not None:
             return in_c.gather(self._spaced, [g.data_ptr() for g in gradients if g is not None])
         if self._are_ordinary() and all(map(_is_dense, gradients)):
             return self._joined([g.as_strided(*_cut(g.numel())) for g in gradients if g is not None])
@@ -171,7 +171,8 @@ def _evenly(tensor: Tensor) -> Tensor:
     return _real(here).reshape(-1)[::step]
 
 
-def _is_plain(tensor: Tensor | None) -> TypeGuard[Tensor]:
+def is_plain(tensor: Tensor | None) -> TypeGuard[Tensor]:
+    """True for what C can read: float32 behind one another on the CPU."""
     return _is_dense(tensor) and tensor.dtype == torch.float32 and tensor.is_cpu
 
 

@@ -21,7 +21,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
     for rooms in (
         "hosts",
         "signals ranks breakdown budget discovery findings folding frozen garbage hooks patterns "
-        "progress compiled terminal",
+        "progress compiled terminal native",
         "slices",
         "activations window sharding",
         "layers nn samples across elements",
@@ -36,6 +36,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "measures",
         "rules black_box counting",
         "measuring settings catalogue",
+        "straight",
         "intake",
         "diagnosis",
         "memory",
@@ -68,7 +69,7 @@ ONLY: dict[str, set[str]] = {
         "delivery",
         "sharding",
     },
-    "statistics": {"signals", "layers", "activations", "discovery", "findings"},
+    "statistics": {"signals", "layers", "activations", "discovery", "findings", "native"},
     "catalogue": {"signals", "statistics", "measures", "rules"},
     "sinks": {"packing", "report", "reporting", "terminal"},
     "nn": {"activations"},
@@ -83,6 +84,7 @@ ONLY: dict[str, set[str]] = {
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
 LATE = {("interventions", "callback")}
 TYPES = {
+    ("straight", "intake"),
     ("restart", "monitor"),
     ("renewal", "monitor"),
     ("closing", "monitor"),

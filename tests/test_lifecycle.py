@@ -15,13 +15,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
-from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.sinks import Files
 from tests.training import (
     MLP,
     Functional,
     Learner,
     Validated,
+    at_each_signal,
     fit,
     make_data,
     make_health,
@@ -173,7 +173,7 @@ def test_only_training_is_measured() -> None:
 
 
 def test_validation_alone_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "take_soon", lambda *_: pytest.fail("something was measured"))
+    at_each_signal(monkeypatch, lambda step, signal: pytest.fail("something was measured"))
     model, health = Validated(MLP()), make_health()
     before, trainer = traces(model), make_trainer(health)
     trainer.validate(model, make_data(), verbose=False)

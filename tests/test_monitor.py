@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, Report
-from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.signals import Signal
-from tests.training import MLP, make_data, traces
+from tests.training import MLP, at_each_signal, make_data, traces
 
 
 @pytest.fixture
@@ -168,15 +167,7 @@ def test_idle_steps_take_nothing_but_the_loss(net: nn.Module, monkeypatch: pytes
     monitor = Monitor(net, every_n_steps=4)
     taken: list[tuple[int, Signal]] = []
 
-    def noted(take: Callable[..., None]) -> Callable[..., None]:
-        def note(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
-            taken.append((self.step, signal))
-            take(self, subject, signal, x)
-
-        return note
-
-    for name in ("take", "take_soon"):
-        monkeypatch.setattr(Ledger, name, noted(getattr(Ledger, name)))
+    at_each_signal(monkeypatch, lambda step, signal: taken.append((step, signal)))
     idle = [traces(net)["modes"] for _ in train(net, monitor, 6)]
     assert idle == [[]] * 6
     assert {step for step, signal in taken if signal is not Signal.LOSS} == {0, 4}

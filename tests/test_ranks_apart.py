@@ -16,7 +16,7 @@ from lightning_neurohealth.parameters import Parameters
 from lightning_neurohealth.signals import Signal
 from tests.callback.test_changing_models import Growing
 from tests.ranks import EXTREMES, Every, train
-from tests.training import MLP
+from tests.training import MLP, at_each_signal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 
@@ -135,14 +135,12 @@ class FailsOnRank1(Every):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if self.trainer.global_rank == 1 and batch_idx == 2:
-            take = Ledger.take_soon
 
-            def broken(ledger: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
+            def broken(step: int, signal: Signal) -> None:
                 if signal is Signal.ACTIVATION:
                     raise RuntimeError("of ours")
-                take(ledger, subject, signal, x)
 
-            Ledger.take_soon = broken  # in a child, which ends soon
+            at_each_signal(pytest.MonkeyPatch(), broken)  # in a child, which ends soon
         return super().training_step(batch, batch_idx)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
@@ -13,7 +14,10 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_neurohealth import Monitor, NeuronHealth, Report
+from lightning_neurohealth.delivery import Delivery
+from lightning_neurohealth.intake import Intake
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.signals import Signal
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -169,3 +173,19 @@ class Endless(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
+
+
+def at_each_signal(patch: pytest.MonkeyPatch, call: Callable[[int, Signal], object]) -> None:
+    """Let ``call`` know the step and the kind of every signal of layers and parameters that is taken."""
+    send, take = Delivery._send, Intake.take
+
+    def sent(self: Delivery, layer: Layer, signal: Signal, x: Tensor) -> None:
+        call(self.receiver.ledger.step, signal)  # type: ignore[attr-defined]
+        send(self, layer, signal, x)
+
+    def taken(self: Intake, subject: Any, signal: Signal, x: Tensor, part: Any = None) -> None:
+        call(self.ledger.step, signal)
+        take(self, subject, signal, x, part)
+
+    patch.setattr(Delivery, "_send", sent)
+    patch.setattr(Intake, "take", taken)

@@ -30,7 +30,7 @@ class Nobody:
         """Nothing."""
         return False
 
-    def straight(self, layer: Subject, signal: Signal, x: Tensor, folded: Tensor) -> None:
+    def shortcut(self, layer: Subject, signal: Signal, x: Tensor, folded: Tensor) -> None:
         """There is nowhere to go."""
 
 

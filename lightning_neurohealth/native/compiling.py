@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
-FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O2", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 """Nothing that takes NaN for a number; the code chooses among the instructions of processors when it is loaded."""
 PATIENCE = 60.0
 """Seconds; it takes three."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.native.compiling import NoLibraryError, load
-from lightning_neurohealth.native.sums import Sum, What
+from lightning_neurohealth.native.sums import OF_ALL, Sum, What
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 """Types of numbers that it reads."""
@@ -20,7 +20,15 @@ MOST = 24
 
 
 class _Sum(Structure):
-    _fields_ = (("what", c_int64), ("low", c_double), ("high", c_double), ("weight", c_double), ("out", c_void_p))
+    _fields_ = (
+        ("what", c_int64),
+        ("low", c_double),
+        ("high", c_double),
+        ("weight", c_double),
+        ("edges", c_int64),
+        ("edge", c_void_p),
+        ("out", c_void_p),
+    )
 
 
 class _Plan(Structure):
@@ -33,14 +41,32 @@ class _Plan(Structure):
 
 
 class Targets:
-    """Sums and where each is added to."""
+    """Sums and where each is added to.
+
+    Attributes:
+        neurons: How many they are of; ``None`` if none is of single neurons.
+
+    Raises:
+        ValueError: They are too many, or of different numbers of neurons.
+    """
 
     def __init__(self, sums: Sequence[tuple[Sum, Tensor]]) -> None:
         if len(sums) > MOST:
             raise ValueError(f"{len(sums)} sums: one plan has {MOST} at most")
-        self.count = len(sums)
+        widths = {out.numel() // (len(s.edges) + 1) for s, out in sums if s.what not in OF_ALL}
+        if len(widths) > 1:
+            raise ValueError(
+                f"sums of {' and '.join(map(str, sorted(widths)))} neurons: one plan has one number of them"
+            )
+        self.count, self.neurons = len(sums), next(iter(widths), None)
         self._tensors = [out for _, out in sums]  # their memory must stay
-        self.array = (_Sum * len(sums))(*(_Sum(s.what, s.low, s.high, s.weight, out.data_ptr()) for s, out in sums))
+        self._edges = [(c_double * len(s.edges))(*s.edges) for s, _ in sums]
+        self.array = (_Sum * len(sums))(
+            *(
+                _Sum(s.what, s.low, s.high, s.weight, len(s.edges), ctypes.addressof(edges), out.data_ptr())
+                for (s, out), edges in zip(sums, self._edges, strict=True)
+            )
+        )
 
 
 class Plan:
@@ -50,9 +76,14 @@ class Plan:
         shape: Samples, lines, places of a line, and neurons; rows are all but the last.
         strides: Of the four, in elements.
         type: Of the numbers.
+
+    Raises:
+        ValueError: The tensors have another number of neurons than what is added to.
     """
 
     def __init__(self, shape: Sequence[int], strides: Sequence[int], type: torch.dtype, targets: Targets) -> None:
+        if targets.neurons not in (None, shape[3]):
+            raise ValueError(f"tensors of {shape[3]} neurons: the sums are of {targets.neurons}")
         self.targets, self.itemsize = targets, type.itemsize
         self._plan = _Plan(*shape, *strides, TYPES[type], targets.count, targets.array)
         self.reference = byref(self._plan)
@@ -79,7 +110,9 @@ class Kernel:
         self._gather, self._squares = library.gather_samples, library.add_squares
         self._gather.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
         self._squares.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
-        self._gather.restype = self._squares.restype = None
+        self._elements = library.sum_elements
+        self._elements.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
+        self._gather.restype = self._squares.restype = self._elements.restype = None
         self._add = library.add_sums
         self._add.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
         self._add.restype = c_int
@@ -97,6 +130,15 @@ class Kernel:
         """Those elements of the tensors at ``places`` behind one another, float64 ``[elements]``."""
         out = torch.empty(spaced.total, dtype=torch.float64)
         self._gather(spaced.pointers(*places), spaced.counts, spaced.strides, spaced.tensors, out.data_ptr())
+        return out
+
+    def elements(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Σx, Σx², the least and the greatest x of contiguous float32 tensors, float64 ``[4, tensors]``; 0 of none."""
+        count = len(tensors)
+        out = torch.empty(4, count, dtype=torch.float64)
+        places = (c_void_p * count)(*map(Tensor.data_ptr, tensors))
+        sizes = (c_int64 * count)(*map(Tensor.numel, tensors))
+        self._elements(places, sizes, count, out.data_ptr())
         return out
 
     def changes(self, spaced: Spaced, before: Tensor, after: Tensor) -> Tensor:

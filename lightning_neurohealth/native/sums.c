@@ -9,14 +9,16 @@
 
 enum {
     ROWS, FREEDOM, SUM, SQUARE, WITHIN, MAGNITUDE, ABOVE, AT_MOST, AT_LEAST, OUTSIDE, NEAR, NONZERO, LIVE, BAD, FIRST,
-    KNOWN, SUM_OF_KNOWN, SLOPE_OF_SIGMOID, SLOPE_OF_TANH, SLOPE_OF_SILU, SLOPE_OF_GELU, SLOPE_OF_GELU_TANH,
+    KNOWN, SUM_OF_KNOWN, LOWEST, HIGHEST, WITHIN_MAGNITUDES, SAMPLES, SPATIAL, HISTOGRAM, SLOPE_OF_SIGMOID, SLOPE_OF_TANH, SLOPE_OF_SILU, SLOPE_OF_GELU, SLOPE_OF_GELU_TANH,
     SIZE_OF_SQUARES, SIZE_OF_MAGNITUDES
 };
 
 typedef struct {
     int64_t what;
     double low, high, weight;
-    double *out; /* a number for each neuron, or one for all */
+    int64_t edges;       /* how many */
+    const double *edge;  /* of bins, ascending */
+    double *out;         /* a number for each neuron, or one for all; of a histogram, one for each neuron and bin */
 } Sum;
 
 typedef struct {
@@ -27,8 +29,10 @@ typedef struct {
     Sum *sums;
 } Plan;
 
-#define WIDE 32  /* neurons that are looked at together */
-#define BLOCK 96 /* rows of them: what is worked on stays in the first cache */
+#define LANES 8  /* numbers of a vector */
+#define PARTS 4  /* vectors */
+#define WIDE (LANES * PARTS) /* neurons that are looked at together */
+#define BLOCK 96             /* rows of them: what is worked on stays in the first cache */
 #define MOST 24
 #define FLAGS 4096
 
@@ -38,6 +42,10 @@ typedef struct {
 #define FOR_EACH_PROCESSOR
 #endif
 #define INLINE static inline __attribute__((always_inline))
+
+typedef double Vector __attribute__((vector_size(LANES * sizeof(double))));
+typedef int64_t Bits __attribute__((vector_size(LANES * sizeof(double))));
+typedef Vector Row[PARTS];
 
 INLINE double widened(uint16_t bfloat16) {
     uint32_t bits = (uint32_t)bfloat16 << 16;
@@ -64,120 +72,179 @@ INLINE void find(const Plan *plan, int64_t begin, int64_t rows, int64_t *at) {
         const TYPE *from = (const TYPE *)x + first * plan->neuron;                                                     \
         if (plan->neuron == 1 && width == WIDE)                                                                        \
             for (int64_t r = 0; r < rows; r++)                                                                         \
-                for (int t = 0; t < WIDE; t++) block[r][t] = AS_DOUBLE(from[at[r] + t]);                               \
+                for (int t = 0; t < WIDE; t++) to[r * WIDE + t] = AS_DOUBLE(from[at[r] + t]);                          \
         else                                                                                                           \
             for (int t = 0; t < width; t++)                                                                            \
-                for (int64_t r = 0; r < rows; r++) block[r][t] = AS_DOUBLE(from[at[r] + t * plan->neuron]);            \
+                for (int64_t r = 0; r < rows; r++) to[r * WIDE + t] = AS_DOUBLE(from[at[r] + t * plan->neuron]);       \
     }
 
 INLINE void take(const Plan *plan, const void *x, double scale, int64_t first, int width, const int64_t *at,
-                 int64_t rows, double (*block)[WIDE]) {
+                 int64_t rows, Row *block) {
+    double *to = (double *)block;
     if (plan->type == 0) TAKE(float, (double))
     else if (plan->type == 1) TAKE(double, (double))
     else TAKE(uint16_t, widened)
     if (scale != 1.0)
-        for (int64_t r = 0; r < rows; r++)
-            for (int t = 0; t < WIDE; t++) block[r][t] *= scale;
+        for (int64_t i = 0; i < rows * WIDE; i++) to[i] *= scale;
 }
 
-/* e^v for v <= 0, within 1e-9 of itself, in such a way that compilers make vectors of it; NaN stays NaN. */
-INLINE double decay(double v) {
+INLINE Vector chosen(Bits truth, Vector yes, Vector no) { return (Vector)((truth & (Bits)yes) | (~truth & (Bits)no)); }
+
+INLINE Vector counted(Bits truth) { return (Vector)(truth & (Bits)((Vector){0} + 1.0)); }
+
+INLINE Vector absolute(Vector v) { return (Vector)((Bits)v & INT64_MAX); }
+
+/* e^v for v <= 0, within 1e-15 of itself; NaN stays NaN. */
+INLINE Vector decay(Vector v) {
     const double shift = 6755399441055744.0; /* 1.5 x 2^52: what is added to it is rounded to a whole number */
-    const double least = v < -700.0 ? -700.0 : v;
-    double whole = least * 1.4426950408889634 + shift;
-    uint64_t bits;
-    memcpy(&bits, &whole, sizeof bits);
-    bits = (bits + 1023) << 52;
-    double power, rest = least - (whole - shift) * 0.6931471805599453;
-    memcpy(&power, &bits, sizeof power);
-    double sum = 1.0 + rest * (1.0 / 8);
-    sum = 1.0 + rest * sum * (1.0 / 7);
-    sum = 1.0 + rest * sum * (1.0 / 6);
-    sum = 1.0 + rest * sum * (1.0 / 5);
-    sum = 1.0 + rest * sum * (1.0 / 4);
-    sum = 1.0 + rest * sum * (1.0 / 3);
-    sum = 1.0 + rest * sum * (1.0 / 2);
-    sum = 1.0 + rest * sum;
-    return v < -700.0 ? 0.0 : power * sum;
+    const Vector least = chosen(v < -700.0, (Vector){0} - 700.0, v);
+    const Vector shifted = least * 1.4426950408889634 + shift, whole = shifted - shift;
+    const Vector power = (Vector)(((Bits)shifted + 1023) << 52);
+    const Vector rest = least - whole * 0.693147180369123816490 - whole * 1.90821492927058770002e-10; /* ln 2 in two */
+    Vector sum = 1.0 + rest * (1.0 / 12);
+    _Pragma("GCC unroll 12") for (int i = 11; i > 0; i--) sum = 1.0 + rest * sum * (1.0 / i);
+    return chosen(v < -700.0, (Vector){0}, power * sum);
 }
 
 /* e^-|z| / (1 + e^-|z|)^2, which is even: nothing cancels. */
-INLINE double slope_of_sigmoid(double z) {
-    const double e = decay(-fabs(z));
+INLINE Vector slope_of_sigmoid(Vector z) {
+    const Vector e = decay(-absolute(z));
     return e / ((1.0 + e) * (1.0 + e));
 }
 
-INLINE double sigmoid(double z) {
-    const double e = decay(-fabs(z)), small = e / (1.0 + e);
-    return z < 0.0 ? small : 1.0 - small;
+INLINE Vector sigmoid(Vector z) {
+    const Vector e = decay(-absolute(z)), small = e / (1.0 + e);
+    return chosen(z < 0.0, small, 1.0 - small);
 }
 
-INLINE double slope_of_silu(double z) {
-    const double s = sigmoid(z);
+INLINE Vector slope_of_silu(Vector z) {
+    const Vector s = sigmoid(z);
     return s * (1.0 + z * (1.0 - s));
 }
 
-/* Abramowitz & Stegun 7.1.26: the probability that a standard normal number is less than z, within 1e-7. */
-INLINE double slope_of_gelu(double z) {
-    const double e = decay(-0.5 * z * z), t = 1.0 / (1.0 + 0.3275911 * 0.7071067811865476 * fabs(z));
-    const double series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
-    const double outside = 0.5 * series * e;
-    return (z < 0.0 ? outside : 1.0 - outside) + z * 0.3989422804014327 * e;
+/* The probability that a standard normal number is less than z, by Hart (1968) as in West (2005), and z times its
+   density. */
+INLINE Vector slope_of_gelu(Vector z) {
+    const Vector x = absolute(z), e = decay(-0.5 * z * z);
+    Vector above = 3.52624965998911e-02 * x + 0.700383064443688;
+    above = above * x + 6.37396220353165;
+    above = above * x + 33.912866078383;
+    above = above * x + 112.079291497871;
+    above = above * x + 221.213596169931;
+    above = above * x + 220.206867912376;
+    Vector below = 8.83883476483184e-02 * x + 1.75566716318264;
+    below = below * x + 16.064177579207;
+    below = below * x + 86.7807322029461;
+    below = below * x + 296.564248779674;
+    below = below * x + 637.333633378831;
+    below = below * x + 793.826512519948;
+    below = below * x + 440.413735824752;
+    const Vector outside = chosen(x < 30.0, e * above / below, e * 0.0);
+    return chosen(z < 0.0, outside, 1.0 - outside) + z * 0.3989422804014327 * e;
 }
 
-INLINE double slope_of_gelu_tanh(double z) {
-    const double s = sigmoid(2.0 * 0.7978845608028654 * (z + 0.044715 * z * z * z));
+INLINE Vector slope_of_gelu_tanh(Vector z) {
+    const Vector s = sigmoid(2.0 * 0.7978845608028654 * (z + 0.044715 * z * z * z));
     return s + z * 2.0 * s * (1.0 - s) * 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * z * z);
 }
 
+#define EACH_PART _Pragma("GCC unroll 4") for (int p = 0; p < PARTS; p++)
+
 #define TOTAL(TERM)                                                                                                    \
     {                                                                                                                  \
-        double total[WIDE];                                                                                            \
-        memcpy(total, into, sizeof total);                                                                             \
+        Vector total[PARTS];                                                                                           \
+        EACH_PART total[p] = into[p];                                                                                  \
         for (int64_t r = 0; r < rows; r++)                                                                             \
-            for (int t = 0; t < WIDE; t++) {                                                                           \
-                double v = block[r][t];                                                                                \
-                total[t] += (TERM);                                                                                    \
+            EACH_PART {                                                                                                \
+                const Vector v = block[r][p];                                                                          \
+                total[p] += (TERM);                                                                                    \
             }                                                                                                          \
-        memcpy(into, total, sizeof total);                                                                             \
+        EACH_PART into[p] = total[p];                                                                                  \
     }
 
+/* The same of terms that take much longer than the rows to come. */
+#define TOTAL_OF_SLOPES(TERM)                                                                                          \
+    for (int p = 0; p < PARTS; p++)                                                                                    \
+        for (int64_t r = 0; r < rows; r++) {                                                                           \
+            const Vector v = block[r][p];                                                                              \
+            into[p] += (TERM);                                                                                         \
+        }
+
+/* NaN is less, and greater, than all. */
+#define EXTREME(IS_BEYOND)                                                                                             \
+    for (int64_t r = 0; r < rows; r++)                                                                                 \
+        EACH_PART {                                                                                                    \
+            const Vector v = block[r][p], most = into[p];                                                              \
+            into[p] = chosen((IS_BEYOND) | (v != v), v, most);                                                         \
+        }
+
+INLINE void add_spatial(Row *block, int64_t begin, int64_t rows, int64_t of_sample, Vector *into) {
+    Vector *running = into + PARTS;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int p = 0; p < PARTS; p++) running[p] += block[r][p];
+        if ((begin + r + 1) % of_sample == 0)
+            for (int p = 0; p < PARTS; p++) into[p] += absolute(running[p]), running[p] = (Vector){0};
+    }
+}
+
+/* An edge belongs to the bin under it; NaN is in no bin. */
+INLINE void add_to_bins(const Sum *sum, Row *block, int64_t rows, int64_t first, int width) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int t = 0; t < width; t++) {
+            const double v = ((const double *)block[r])[t], *bin = sum->edge;
+            for (int64_t left = sum->edges; left > 0;) {
+                const int64_t half = left / 2;
+                const int above = bin[half] < v;
+                bin = above ? bin + half + 1 : bin;
+                left = above ? left - half - 1 : half;
+            }
+            if (v == v) sum->out[(first + t) * (sum->edges + 1) + (bin - sum->edge)] += 1.0;
+        }
+}
+
 /* Add what some rows bring to one sum. */
-INLINE void add(const Sum *sum, double (*block)[WIDE], int64_t rows, double *into) {
+INLINE void add(const Sum *sum, Row *block, int64_t rows, Vector *into) {
     const double low = sum->low, high = sum->high;
     switch (sum->what) {
+    case LOWEST: EXTREME(v < most) break;
+    case HIGHEST: EXTREME(v > most) break;
+    case WITHIN_MAGNITUDES:
+        TOTAL(v * v)
+        into += PARTS;
+        TOTAL(absolute(v))
+        break;
     case SUM: TOTAL(v) break;
     case SQUARE:
     case SIZE_OF_SQUARES: TOTAL(v * v) break;
     case MAGNITUDE:
-    case SIZE_OF_MAGNITUDES: TOTAL(fabs(v)) break;
+    case SIZE_OF_MAGNITUDES: TOTAL(absolute(v)) break;
     case WITHIN:
         TOTAL(v * v)
-        into += WIDE;
+        into += PARTS;
         TOTAL(v)
         break;
-    case ABOVE: TOTAL(v > low ? 1.0 : 0.0) break;
-    case AT_MOST: TOTAL(v <= low ? 1.0 : 0.0) break;
-    case AT_LEAST: TOTAL(v >= low ? 1.0 : 0.0) break;
-    case OUTSIDE: TOTAL((v <= low ? 1.0 : 0.0) + (v >= high ? 1.0 : 0.0)) break;
-    case NEAR: TOTAL(fabs(v) <= low ? 1.0 : 0.0) break;
-    case NONZERO: TOTAL(v != 0.0 ? 1.0 : 0.0) break;
+    case ABOVE: TOTAL(counted(v > low)) break;
+    case AT_MOST: TOTAL(counted(v <= low)) break;
+    case AT_LEAST: TOTAL(counted(v >= low)) break;
+    case OUTSIDE: TOTAL(counted(v <= low) + counted(v >= high)) break;
+    case NEAR: TOTAL(counted(absolute(v) <= low)) break;
+    case NONZERO: TOTAL(counted(v != 0.0)) break;
     case BAD:
-    case FIRST: TOTAL(v - v == 0.0 ? 0.0 : 1.0) break;
-    case SLOPE_OF_SIGMOID: TOTAL(slope_of_sigmoid(v)) break;
-    case SLOPE_OF_TANH: TOTAL(4.0 * slope_of_sigmoid(2.0 * v)) break;
-    case SLOPE_OF_SILU: TOTAL(fabs(slope_of_silu(v))) break;
-    case SLOPE_OF_GELU: TOTAL(fabs(slope_of_gelu(v))) break;
-    case SLOPE_OF_GELU_TANH: TOTAL(fabs(slope_of_gelu_tanh(v))) break;
-    case KNOWN: TOTAL(v == v ? 1.0 : 0.0) break;
-    case SUM_OF_KNOWN: TOTAL(v == v ? v : 0.0) break;
+    case FIRST: TOTAL(counted(v - v != 0.0)) break;
+    case SLOPE_OF_SIGMOID: TOTAL_OF_SLOPES(slope_of_sigmoid(v)) break;
+    case SLOPE_OF_TANH: TOTAL_OF_SLOPES(4.0 * slope_of_sigmoid(2.0 * v)) break;
+    case SLOPE_OF_SILU: TOTAL_OF_SLOPES(absolute(slope_of_silu(v))) break;
+    case SLOPE_OF_GELU: TOTAL_OF_SLOPES(absolute(slope_of_gelu(v))) break;
+    case SLOPE_OF_GELU_TANH: TOTAL_OF_SLOPES(absolute(slope_of_gelu_tanh(v))) break;
+    case KNOWN: TOTAL(counted(v == v)) break;
+    case SUM_OF_KNOWN: TOTAL(chosen(v == v, v, (Vector){0})) break;
     }
 }
 
-INLINE void note_live(double (*block)[WIDE], int width, int64_t rows, uint8_t *live) {
+INLINE void note_live(Row *block, int width, int64_t rows, uint8_t *live) {
     for (int64_t r = 0; r < rows; r++) {
         int some = 0;
-        for (int t = 0; t < width; t++) some |= block[r][t] != 0.0;
+        for (int t = 0; t < width; t++) some |= ((const double *)block[r])[t] != 0.0;
         live[r] |= some;
     }
 }
@@ -187,7 +254,17 @@ INLINE void keep(const Sum *sum, const double *total, int64_t first, int width, 
     switch (sum->what) {
     case ROWS:
     case FREEDOM:
-    case LIVE: break;
+    case LIVE:
+    case SAMPLES:
+    case HISTOGRAM: break;
+    case LOWEST:
+        for (int t = 0; t < width; t++)
+            if (total[t] < sum->out[first + t] || total[t] != total[t]) sum->out[first + t] = total[t];
+        break;
+    case HIGHEST:
+        for (int t = 0; t < width; t++)
+            if (total[t] > sum->out[first + t] || total[t] != total[t]) sum->out[first + t] = total[t];
+        break;
     case FIRST:
         for (int t = 0; t < width; t++)
             if (total[t] > 0.0 && step < sum->out[0]) sum->out[0] = step;
@@ -198,6 +275,7 @@ INLINE void keep(const Sum *sum, const double *total, int64_t first, int width, 
         sum->out[1] += (double)(rows * width);
         break;
     case WITHIN:
+    case WITHIN_MAGNITUDES:
         for (int t = 0; t < width; t++) {
             double squares = total[t], sums = total[WIDE + t], rest = squares - sums * sums / (double)rows;
             sum->out[first + t] += rows == 1 ? sums - sums : rest < 0.0 ? 0.0 : rest;
@@ -212,7 +290,8 @@ INLINE void keep(const Sum *sum, const double *total, int64_t first, int width, 
 FOR_EACH_PROCESSOR
 int add_sums(const Plan *plan, const void *x, double scale, double step) {
     const int64_t rows = plan->samples * plan->lines * plan->places;
-    double block[BLOCK][WIDE], totals[MOST][2 * WIDE];
+    Row block[BLOCK];
+    Vector totals[MOST][2 * PARTS];
     int64_t at[BLOCK];
     uint8_t few[FLAGS], *live = rows > FLAGS ? malloc(rows) : few;
     if (live == NULL || plan->count > MOST) return 1;
@@ -224,19 +303,29 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
     for (int64_t first = 0; first < plan->neurons; first += WIDE) {
         const int width = plan->neurons - first < WIDE ? (int)(plan->neurons - first) : WIDE;
         memset(totals, 0, sizeof totals);
+        for (int64_t i = 0; i < plan->count; i++)
+            if (plan->sums[i].what == LOWEST || plan->sums[i].what == HIGHEST)
+                for (int p = 0; p < PARTS; p++) totals[i][p] += plan->sums[i].what == LOWEST ? INFINITY : -INFINITY;
         for (int64_t begin = 0; begin < rows; begin += BLOCK) {
             const int64_t some = rows - begin < BLOCK ? rows - begin : BLOCK;
             find(plan, begin, some, at);
             take(plan, x, scale, first, width, at, some, block);
-            for (int64_t i = 0; i < plan->count; i++) add(&plan->sums[i], block, some, totals[i]);
+            for (int64_t i = 0; i < plan->count; i++) {
+                const Sum *sum = &plan->sums[i];
+                if (sum->what == HISTOGRAM) add_to_bins(sum, block, some, first, width);
+                else if (sum->what == SPATIAL)
+                    add_spatial(block, begin, some, plan->lines * plan->places, totals[i]);
+                else add(sum, block, some, totals[i]);
+            }
             if (any_live) note_live(block, width, some, live + begin);
         }
-        for (int64_t i = 0; i < plan->count; i++) keep(&plan->sums[i], totals[i], first, width, rows, step);
+        for (int64_t i = 0; i < plan->count; i++) keep(&plan->sums[i], (const double *)totals[i], first, width, rows, step);
     }
 
     for (int64_t i = 0; i < plan->count; i++) {
         const Sum *sum = &plan->sums[i];
         if (sum->what == ROWS) sum->out[0] += (double)rows * sum->weight;
+        if (sum->what == SAMPLES) sum->out[0] += (double)plan->samples;
         if (sum->what == FREEDOM) sum->out[0] += (double)(rows - 1);
         if (sum->what == LIVE)
             for (int64_t r = 0; r < rows; r++) sum->out[0] += live[r];

@@ -42,8 +42,20 @@ class What(IntEnum):
     """Rows on which x is not NaN."""
     SUM_OF_KNOWN = auto()
     """x on them."""
+    LOWEST = auto()
+    """The least x, a minimum; NaN is less than all."""
+    HIGHEST = auto()
+    """The greatest x, a maximum; NaN is greater than all."""
+    WITHIN_MAGNITUDES = auto()
+    """As WITHIN, of the absolute of x."""
+    SAMPLES = auto()
+    """One number: 1 a sample."""
+    SPATIAL = auto()
+    """The absolute of Σx over the rows of a sample."""
+    HISTOGRAM = auto()
+    """Rows in each bin, a number for each neuron and bin."""
     SLOPE_OF_SIGMOID = auto()
-    """The absolute of f'(x), within 1e-6."""
+    """The absolute of f'(x)."""
     SLOPE_OF_TANH = auto()
     SLOPE_OF_SILU = auto()
     SLOPE_OF_GELU = auto()
@@ -54,6 +66,13 @@ class What(IntEnum):
     """The same of the absolute of x."""
 
 
+OF_ALL = {
+    *(What.ROWS, What.FREEDOM, What.LIVE, What.FIRST, What.SAMPLES),
+    *(What.SIZE_OF_SQUARES, What.SIZE_OF_MAGNITUDES),
+}
+"""What is not of single neurons."""
+
+
 @dataclass(frozen=True)
 class Sum:
     """One sum over rows.
@@ -61,6 +80,7 @@ class Sum:
     Attributes:
         what: What is added up.
         low, high: What x is compared with, if it is.
+        edges: Of bins, ascending; there is one bin more.
         weight: What a sum over rows is multiplied with, if it is a plain one: ROWS, SUM, SQUARE.
     """
 
@@ -68,6 +88,7 @@ class Sum:
     low: float = math.nan
     high: float = math.nan
     weight: float = 1.0
+    edges: tuple[float, ...] = ()
 
 
 ROWS, FREEDOM = Sum(What.ROWS), Sum(What.FREEDOM)

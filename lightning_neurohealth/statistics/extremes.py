@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -22,3 +23,6 @@ class Extremes(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"lowest": rows.wide.amin(1).view(-1), "highest": rows.wide.amax(1).view(-1)}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "lowest": Sum(What.LOWEST), "highest": Sum(What.HIGHEST)}

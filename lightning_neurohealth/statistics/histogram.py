@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -40,6 +41,9 @@ class Histogram(Statistic):
         counts = torch.zeros(nowhere + 1, dtype=torch.float64, device=x.device)
         counts.scatter_add_(0, place.flatten(), counts.new_ones(()).expand(place.numel()))
         return {"counts": counts[:nowhere].view(x.shape[1], self.bins)}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "counts": Sum(What.HISTOGRAM, edges=tuple(self.edges.tolist()))}
 
 
 def edges(function: Activation) -> Tensor:

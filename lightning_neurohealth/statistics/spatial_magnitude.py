@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lightning_neurohealth.native.sums import ROWS, Sum, What
 from lightning_neurohealth.statistics.base import Partials, Statistic, Subject
 from lightning_neurohealth.statistics.rows import Rows
 
@@ -24,3 +25,6 @@ class SpatialMagnitude(Statistic):
 
     def reduce(self, rows: Rows) -> Partials:
         return {"sums": rows.x.double().sum(2).abs().sum(0), "samples": rows.x.shape[0]}
+
+    def native_sums(self) -> dict[str, Sum]:
+        return {"rows": ROWS, "sums": Sum(What.SPATIAL), "samples": Sum(What.SAMPLES)}

@@ -17,7 +17,7 @@ from lightning_neurohealth.rules.base import LayerRule
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.sinks import Sink
 from tests.callback.alarm import Alarm
-from tests.training import MLP, Functional, Learner, fit, make_data, make_health, make_trainer, traces
+from tests.training import MLP, Functional, Learner, at_each_signal, fit, make_data, make_health, make_trainer, traces
 
 
 def our_warning(run: Callable[[], object]) -> str:
@@ -84,26 +84,12 @@ def test_a_broken_rule_is_named_once() -> None:
     assert [r.findings[0].condition for r in health.reports] == ["alarm"] * 3
 
 
-def fails_in_hooks(patch: pytest.MonkeyPatch) -> None:
-    take = Ledger.take_soon
-
-    def broken(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
-        if signal is Signal.ACTIVATION:
+def fails_at(signal: Signal) -> Callable[[pytest.MonkeyPatch], None]:
+    def broken(step: int, taken: Signal) -> None:
+        if taken is signal:
             raise RuntimeError("of ours")
-        take(self, subject, signal, x)
 
-    patch.setattr(Ledger, "take_soon", broken)
-
-
-def fails_in_backward(patch: pytest.MonkeyPatch) -> None:
-    take = Ledger.take_soon
-
-    def broken(self: Ledger, subject: Any, signal: Signal, x: Tensor) -> None:
-        if signal is Signal.ACTIVATION_GRADIENT:
-            raise RuntimeError("of ours")
-        take(self, subject, signal, x)
-
-    patch.setattr(Ledger, "take_soon", broken)
+    return lambda patch: at_each_signal(patch, broken)
 
 
 def fails(owner: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -114,8 +100,8 @@ def fails(owner: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 FAULTS = {
-    "a forward hook": fails_in_hooks,
-    "a backward hook": fails_in_backward,
+    "a forward hook": fails_at(Signal.ACTIVATION),
+    "a backward hook": fails_at(Signal.ACTIVATION_GRADIENT),
     "adding up": fails(Ledger, "commit"),
     "reading gradients": fails(Parameters, "gradient_norms"),
     "agreeing": fails(Ledger, "agree"),

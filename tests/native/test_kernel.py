@@ -17,6 +17,7 @@ from lightning_neurohealth.native import Kernel, Plan, Spaced, Sum, Targets, Wha
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.base import EMPTY
 from lightning_neurohealth.statistics.slopes import Slopes
+from lightning_neurohealth.statistics.spatial_magnitude import SpatialMagnitude
 from tests.measures.harness import layer
 
 KNOWN = [
@@ -58,7 +59,7 @@ def assert_same(cls: type[Statistic], x: Tensor, axis: int, most: int | None = N
     folded = fold(x, axis)
     statistic = cls(layer(folded.shape[1], nn.Tanh()))
     rows = folded if whole else thin(folded, most, 3)
-    rtol = 1e-6 if issubclass(cls, Slopes) else 1e-12
+    rtol = 1e-6 if issubclass(cls, Slopes) and x.dtype != torch.float64 else 1e-11
     for (name, actual), expected in zip(
         in_c(statistic, folded, most, whole, phase=3).items(), in_torch(statistic, rows).values(), strict=True
     ):
@@ -93,6 +94,8 @@ def test_every_sum_is_that_of_torch(cls: type[Statistic], dtype: torch.dtype, la
 @pytest.mark.parametrize("cls", KNOWN)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_it_takes_the_rows_that_thin_takes(cls: type[Statistic], layout: str) -> None:
+    if cls is SpatialMagnitude:
+        pytest.skip("it is of whole samples, which are never thinned")
     assert_same(cls, *LAYOUTS[layout](some(4096, 40)))  # more than are measured
     assert_same(cls, *LAYOUTS[layout](some(64, 40)), most=10)
 
@@ -120,7 +123,7 @@ def test_slopes_are_those_of_autograd(activation: nn.Module) -> None:
     exact = z.double().requires_grad_()
     (slope,) = torch.autograd.grad(activation(exact).sum(), exact)
     actual = in_c(statistic, z, None, True)["sums"]
-    torch.testing.assert_close(actual, slope.abs().sum().view(1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(actual, slope.abs().sum().view(1), rtol=1e-12, atol=0)
 
 
 def test_sums_are_added_to_what_is_there_and_multiplied_with_the_scale() -> None:
@@ -150,6 +153,16 @@ def test_more_rows_than_fit_on_the_stack() -> None:
 def test_too_many_sums_are_refused() -> None:
     with pytest.raises(ValueError, match="25 sums: one plan has 24 at most"):
         Targets([(Sum(What.SUM), torch.zeros(1))] * 25)
+
+
+def test_nothing_is_written_beside_what_there_is() -> None:
+    three, five = torch.zeros(3), torch.zeros(5)
+    with pytest.raises(ValueError, match="sums of 3 and 5 neurons"):
+        Targets([(Sum(What.SUM), three), (Sum(What.SQUARE), five)])
+    with pytest.raises(ValueError, match="sums of 2 and 3 neurons"):
+        Targets([(Sum(What.SUM), three), (Sum(What.HISTOGRAM, edges=(0.0,)), five)])
+    with pytest.raises(ValueError, match="tensors of 4 neurons: the sums are of 5"):
+        Plan((9, 1, 1, 4), (4, 0, 0, 1), torch.float32, Targets([(Sum(What.SUM), five)]))
 
 
 def test_samples_are_gathered_and_compared() -> None:
