@@ -46,5 +46,5 @@ class Straight:
             return False
         intake = self._intake
         scale = float(intake.gradient_scale) if self._scaled else 1.0
-        self._native.add(self._route, self._plan, x, self._pick.offset(intake.phase), scale, intake.ledger.step)
+        self._native.add(self._route, self._pick, self._plan, x, intake.phase, scale, intake.ledger.step)
         return True

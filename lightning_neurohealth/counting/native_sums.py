@@ -55,6 +55,32 @@ class Vector:
         self.step.fill_(EMPTY[self.kind])
 
 
+class Late:
+    """A statistic whose states are large: rows wait until they count, and are added to the states themselves."""
+
+    def __init__(self, statistic: Statistic) -> None:
+        self.statistic = statistic
+        self._states: list[Tensor] = []
+        self._targets = Targets([])
+        self._plans: dict[torch.Size, Plan] = {}
+
+    def add(self, kernel: Kernel, rows: Tensor, step: int) -> None:
+        """Add rows, ``[rows, neurons, 1]``, behind one another in memory."""
+        sums = self.statistic.native_sums()
+        if not sums:
+            self.statistic.merge(self.statistic.partials(rows, step))
+            return
+        states = [getattr(self.statistic, name) for name in sums]
+        if [id(state) for state in states] != [id(state) for state in self._states]:
+            self._states, self._plans = states, {}
+            self._targets = Targets(list(zip(sums.values(), states, strict=True)))
+        plan = self._plans.get(rows.shape)
+        if plan is None:
+            count, neurons, _ = rows.shape
+            plan = self._plans[rows.shape] = Plan((count, 1, 1, neurons), (neurons, 0, 0, 1), rows.dtype, self._targets)
+        kernel.add(plan, rows, 0, 1.0, step)
+
+
 @dataclass(eq=False)
 class Route:
     """How the tensors of one signal of one subject are summed.
@@ -62,6 +88,7 @@ class Route:
     Attributes:
         slot: Its statistics.
         brought: Of each statistic that the kernel knows, what the step brings to each state.
+        late: Those with large states.
         rest: Those that it does not know, ``None`` if there are none.
         targets: What the kernel adds to.
         plans: By layout of the tensors.
@@ -70,6 +97,7 @@ class Route:
 
     slot: Slot
     brought: list[tuple[Statistic, dict[str, Tensor]]]
+    late: list[Late]
     rest: Slot | None
     targets: Targets
     plans: dict[Any, tuple[Pick, Plan]] = field(default_factory=dict)
@@ -99,19 +127,19 @@ class NativeSums:
         self._sized: list[Slot] = []
         self._size_vectors: list[Vector] = []
         self._touched: dict[Slot, Route] = {}
+        self._waiting: list[tuple[Route, Tensor, int]] = []
 
     def __contains__(self, statistic: Statistic) -> bool:
         return statistic in self._bound
 
     def open(self, subject: Subject, slot: Slot) -> None:
         """Make a route for the tensors of ``slot``, if there is something to sum in C."""
-        known = [one for one in slot.statistics if one.native_sums()]
+        known = any(one.native_sums() for one in slot.statistics)
         if known and self._wanted and subject.device.type == "cpu" and getattr(subject, "part", None) is None:
             self._kernel = self._kernel or kernel()
-            if self._kernel is not None:
-                self.routes[subject, slot.signal] = self._route(slot, known)
-                return
-        self.routes[subject, slot.signal] = None
+        else:
+            known = False
+        self.routes[subject, slot.signal] = self._route(slot) if known and self._kernel is not None else None
 
     def take(
         self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: Tensor | float, step: int
@@ -126,15 +154,19 @@ class NativeSums:
         if x.numel():
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
-            pick, plan = self._plan(route, x, most)
-            self.add(route, plan, x, pick.offset(phase), float(scale), step)
+            self.add(route, *self._plan(route, x, most), x, phase, float(scale), step)
         return route.rest is None
 
-    def add(self, route: Route, plan: Plan, x: Tensor, offset: int, scale: float, step: int) -> None:
+    def add(self, route: Route, pick: Pick, plan: Plan, x: Tensor, phase: int, scale: float, step: int) -> None:
         """The same for tensors of which the plan is known."""
         self._touched[route.slot] = route
         assert self._kernel is not None
+        offset = pick.offset(phase)
         self._kernel.add(plan, x, offset, scale, step)
+        if route.late:
+            some = x.detach().as_strided(pick.shape, pick.strides, x.storage_offset() + offset)
+            rows = some.clone(memory_format=torch.contiguous_format).view(-1, pick.shape[3], 1)
+            self._waiting.append((route, rows if scale == 1.0 else rows * scale, step))
 
     def plan(self, subject: Subject, signal: Signal, x: Tensor, most: Most) -> tuple[Route, Pick, Plan] | None:
         """How ``take`` takes tensors that lie in memory as ``x`` does, if it takes all that is wanted of them."""
@@ -171,9 +203,12 @@ class NativeSums:
 
     def commit(self) -> None:
         """What the step has brought counts."""
-        if self._touched:
+        if self._touched and self._kernel is not None:
             for vector in chain.from_iterable(self._vectors.values()):
                 vector.merge()
+            for route, rows, step in self._waiting:
+                for late in route.late:
+                    late.add(self._kernel, rows, step)
             self._forget()
 
     def rest(self, subject: Subject, signal: Signal) -> Slot | None:
@@ -188,8 +223,13 @@ class NativeSums:
             for one, own in route.brought:
                 partials: Partials = {name: step.clone().view(getattr(one, name).shape) for name, step in own.items()}
                 shares[one] = Share((slot,), slot.alone[one], partials)
+        waited = [
+            Share((route.slot,), route.slot.alone[late.statistic], late.statistic.partials(rows, step))
+            for route, rows, step in self._waiting
+            for late in route.late
+        ]
         self.discard()
-        return list(shares.values())
+        return [*shares.values(), *waited]
 
     def discard(self) -> None:
         """What the step has brought does not count."""
@@ -207,20 +247,24 @@ class NativeSums:
 
     def _forget(self) -> None:
         self._touched.clear()
+        self._waiting.clear()
         for vector in self._size_vectors:
             vector.forget()
 
-    def _route(self, slot: Slot, known: list[Statistic]) -> Route:
+    def _route(self, slot: Slot) -> Route:
+        late = [one for one in slot.statistics if one.large]
+        known = [one for one in slot.statistics if not one.large and one.native_sums()]
+        rest = [one for one in slot.statistics if not one.large and not one.native_sums()]
         brought = [(one, {name: step for name, (_, step) in self._bind(one).items()}) for one in known]
+        self._bound.update((one, {}) for one in late)
         sums = [(s, own[name]) for one, own in brought for name, s in one.native_sums().items()]
         for one in known:
             size = self._of_sizes.get((slot.signal, type(one)))
             if size is not None:
                 self._sized.append(slot)
                 sums.append((Sum(size), _placed(self._size_vectors, "sum", 2)[1]))
-        rest = [one for one in slot.statistics if not one.native_sums()]
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
-        return Route(slot, brought, unknown, Targets(sums))
+        return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums))
 
     def _bind(self, statistic: Statistic) -> dict[str, Place]:
         places = self._bound.get(statistic)

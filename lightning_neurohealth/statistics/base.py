@@ -35,6 +35,7 @@ class Statistic(Metric, ABC):
         side_by_side: True if ``reduce`` takes the rows of several layers at once, and what it gives is of each neuron.
         fusable: True if ``reduce`` treats each neuron by itself and can be compiled: it takes all from :class:`Rows`.
         counters: Names of plain numbers that belong to the states, equal on all ranks.
+        large: True if its states are so many that a step is better kept as rows until it counts than as sums.
         together: True if it compares neurons, so that it says nothing of a layer that is split over ranks.
     """
 
@@ -44,6 +45,7 @@ class Statistic(Metric, ABC):
     counters: ClassVar[tuple[str, ...]] = ()
     side_by_side: ClassVar[bool] = False
     fusable: ClassVar[bool] = False
+    large: ClassVar[bool] = False
     together: ClassVar[bool] = False
     kinds: dict[str, Kind]
     rows: Tensor

@@ -19,6 +19,7 @@ class Covariance(Statistic):
     Multiples of the golden ratio spread the rows evenly without a period that could fall in with that of an image.
     """
 
+    large = True
     together = True
     sums: Tensor
     squares: Tensor

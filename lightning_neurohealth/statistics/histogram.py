@@ -22,6 +22,7 @@ class Histogram(Statistic):
     no bin.
     """
 
+    large = True
     counts: Tensor
 
     def __init__(self, subject: Layer) -> None:
