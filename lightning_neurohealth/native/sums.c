@@ -88,9 +88,13 @@ INLINE void take(const Plan *plan, const void *x, double scale, int64_t first, i
         for (int64_t i = 0; i < rows * WIDE; i++) to[i] *= scale;
 }
 
-INLINE Vector chosen(Bits truth, Vector yes, Vector no) { return (Vector)((truth & (Bits)yes) | (~truth & (Bits)no)); }
-
 INLINE Vector counted(Bits truth) { return (Vector)(truth & (Bits)((Vector){0} + 1.0)); }
+
+/* gcc makes one instruction of a comparison that is counted, and a loop over the lanes of any other. */
+INLINE Vector chosen(Bits truth, Vector yes, Vector no) {
+    const Bits mask = (Bits)(0.0 - counted(truth)) >> 63;
+    return (Vector)((Bits)no ^ (mask & ((Bits)yes ^ (Bits)no)));
+}
 
 INLINE Vector absolute(Vector v) { return (Vector)((Bits)v & INT64_MAX); }
 
@@ -172,11 +176,16 @@ INLINE Vector slope_of_gelu_tanh(Vector z) {
 
 /* NaN is less, and greater, than all. */
 #define EXTREME(IS_BEYOND)                                                                                             \
-    for (int64_t r = 0; r < rows; r++)                                                                                 \
-        EACH_PART {                                                                                                    \
-            const Vector v = block[r][p], most = into[p];                                                              \
-            into[p] = chosen((IS_BEYOND) | (v != v), v, most);                                                         \
-        }
+    {                                                                                                                  \
+        Vector most_of[PARTS];                                                                                         \
+        EACH_PART most_of[p] = into[p];                                                                                \
+        for (int64_t r = 0; r < rows; r++)                                                                             \
+            EACH_PART {                                                                                                \
+                const Vector v = block[r][p], most = most_of[p];                                                       \
+                most_of[p] = chosen(v != v, v, chosen(IS_BEYOND, v, most));                                            \
+            }                                                                                                          \
+        EACH_PART into[p] = most_of[p];                                                                                \
+    }
 
 INLINE void add_spatial(Row *block, int64_t begin, int64_t rows, int64_t of_sample, Vector *into) {
     Vector *running = into + PARTS;
@@ -187,18 +196,37 @@ INLINE void add_spatial(Row *block, int64_t begin, int64_t rows, int64_t of_samp
     }
 }
 
-/* An edge belongs to the bin under it; NaN is in no bin. */
+/* How many edges of half octaves, 2^(k/2) for k from -16 to 16, are less than `size`, give or take one. */
+INLINE int64_t half_octaves(double size) {
+    uint64_t bits;
+    memcpy(&bits, &size, sizeof bits);
+    const int64_t octave = (int64_t)(bits >> 52) - 1023;
+    const int64_t count = 2 * octave + 17 + ((bits & 0xfffffffffffff) > 0x6a09e667f3bcc);
+    return count < 0 ? 0 : count > 33 ? 33 : count;
+}
+
+/* Even edges from `low` on are `high` apart; of others, `low` is NaN and `high` is how many of the 66 edges of half
+   octaves are left out at the lower end. An edge belongs to the bin under it; NaN is in no bin. */
 INLINE void add_to_bins(const Sum *sum, Row *block, int64_t rows, int64_t first, int width) {
+    const int64_t edges = sum->edges, left_out = sum->low == sum->low ? 0 : (int64_t)sum->high;
+    const double *edge = sum->edge, low = sum->low, parts = 1.0 / sum->high;
+    const int even = low == low;
     for (int64_t r = 0; r < rows; r++)
         for (int t = 0; t < width; t++) {
-            const double v = ((const double *)block[r])[t], *bin = sum->edge;
-            for (int64_t left = sum->edges; left > 0;) {
-                const int64_t half = left / 2;
-                const int above = bin[half] < v;
-                bin = above ? bin + half + 1 : bin;
-                left = above ? left - half - 1 : half;
+            const double v = ((const double *)block[r])[t];
+            if (v != v) continue;
+            int64_t bin;
+            if (even) {
+                const double place = (v - low) * parts + 1.0;
+                bin = place < 0.0 ? 0 : place > (double)edges ? edges : (int64_t)place;
+            } else {
+                const int64_t count = half_octaves(fabs(v));
+                bin = (v < 0.0 ? 33 - count : 33 + count) - left_out;
+                bin = bin < 0 ? 0 : bin > edges ? edges : bin;
             }
-            if (v == v) sum->out[(first + t) * (sum->edges + 1) + (bin - sum->edge)] += 1.0;
+            bin -= bin > 0 && edge[bin - 1] >= v; /* the place was a guess */
+            bin += bin < edges && edge[bin] < v;
+            sum->out[(first + t) * (edges + 1) + bin] += 1.0;
         }
 }
 

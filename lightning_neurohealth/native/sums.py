@@ -53,7 +53,8 @@ class What(IntEnum):
     SPATIAL = auto()
     """The absolute of Σx over the rows of a sample."""
     HISTOGRAM = auto()
-    """Rows in each bin, a number for each neuron and bin."""
+    """Rows in each bin, a number for each neuron and bin: even bins from low on, which are high wide, or half octaves,
+    of which high are left out at the lower end."""
     SLOPE_OF_SIGMOID = auto()
     """The absolute of f'(x)."""
     SLOPE_OF_TANH = auto()

@@ -12,6 +12,8 @@ from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.rows import Rows
 
 BINS = 64
+SIZES = [2.0 ** (k / 2) for k in range(-16, 17)]
+OCTAVES = [*(-size for size in reversed(SIZES)), *SIZES]
 
 
 class Histogram(Statistic):
@@ -44,7 +46,12 @@ class Histogram(Statistic):
         return {"counts": counts[:nowhere].view(x.shape[1], self.bins)}
 
     def native_sums(self) -> dict[str, Sum]:
-        return {"rows": ROWS, "counts": Sum(What.HISTOGRAM, edges=tuple(self.edges.tolist()))}
+        found = self.edges.tolist()
+        if len(found) == BINS - 1:
+            counts = Sum(What.HISTOGRAM, found[0], found[1] - found[0], edges=tuple(found))
+        else:
+            counts = Sum(What.HISTOGRAM, high=OCTAVES.index(found[0]), edges=tuple(found))
+        return {"rows": ROWS, "counts": counts}
 
 
 def edges(function: Activation) -> Tensor:
@@ -52,7 +59,6 @@ def edges(function: Activation) -> Tensor:
     lower, upper = function.lower, function.upper
     if lower is not None and upper is not None:
         return torch.linspace(lower, upper, BINS + 1, dtype=torch.float64)[1:-1]
-    sizes = 2.0 ** torch.arange(-8, 8.5, 0.5, dtype=torch.float64)
-    grid = torch.cat([-sizes.flip(0), sizes])
+    grid = torch.tensor(OCTAVES, dtype=torch.float64)
     inside = grid[(grid > (-torch.inf if lower is None else lower)) & (grid < (torch.inf if upper is None else upper))]
     return inside if len(inside) else grid
