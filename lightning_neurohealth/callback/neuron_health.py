@@ -64,8 +64,10 @@ class NeuronHealth(Evaluates):
         max_rows: Rows (batch × time × space) of one tensor that are measured at most, evenly spread; ``"auto"`` for all
             of up to 65,536 numbers, and of a larger tensor 16,383 numbers in 31 to 255 rows; ``None`` for all.
             Counts are exact for the rows that were measured.
-        fused: Compile the sums over rows into one kernel for each kind of layer: ``True`` at once, ``False`` never,
-            ``"auto"`` on devices where each sum is a launch of its own, once that has cost more than compiling does.
+        fused: Take all sums over rows in one pass: on the CPU by a library in C, which is compiled once on each
+            machine in some three seconds and kept in the user's cache; elsewhere by ``torch.compile``, ``True`` at
+            once, ``"auto"`` once single sums have cost more than compiling does. Where no compiler is, and with
+            ``False``, sums are taken one by one.
         saturation_cutoff: From where on ``saturation_rate`` counts an activation as stuck at an end of its range:
             |a| of tanh, a or 1 − a of sigmoid; between 0.5 and 1, e.g. 0.9. Rules go by 0.99 all the same.
         preflight: Look at the model once more before its first update, by an extra ``training_step`` of the first

@@ -134,12 +134,12 @@ class NativeSums:
 
     def open(self, subject: Subject, slot: Slot) -> None:
         """Make a route for the tensors of ``slot``, if there is something to sum in C."""
-        known = any(one.native_sums() for one in slot.statistics)
-        if known and self._wanted and subject.device.type == "cpu" and getattr(subject, "part", None) is None:
+        self.routes[subject, slot.signal] = None
+        possible = self._wanted and subject.device.type == "cpu" and getattr(subject, "part", None) is None
+        if possible and any(one.native_sums() for one in slot.statistics):
             self._kernel = self._kernel or kernel()
-        else:
-            known = False
-        self.routes[subject, slot.signal] = self._route(slot) if known and self._kernel is not None else None
+            if self._kernel is not None:
+                self.routes[subject, slot.signal] = self._route(slot)
 
     def take(
         self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: Tensor | float, step: int
