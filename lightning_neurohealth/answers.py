@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.folding import some_places
 from lightning_neurohealth.layers import Layer, axis_in
 from lightning_neurohealth.signals import Signal
 
@@ -21,9 +22,14 @@ NO_LABELS = (
 ALL_ALIKE = "the model was right on every sample of the window, or on none"
 
 
+PATIENCE, SELDOM = 4, 16
+"""Batches of which nobody could tell the right ones; only one in so many is kept then, until one can be told again."""
+
+
 class Answers:
-    """Keeps what each neuron gave for each sample of a batch, the mean over space and time, until it is known on which
-    samples the model was right.
+    """Keeps what each neuron gave for each sample of a batch until it is known on which samples the model was right.
+
+    That is the mean over space and time; of what is large, over a part of the places.
 
     Args:
         take: Gets ``(layer, signal, rows)``.
@@ -38,17 +44,20 @@ class Answers:
         self._samples: int | None = None
         self._kept: dict[Layer, Tensor] = {}
         self._whole: set[Layer] = set()
+        self._turn = self._in_vain = 0
 
     def begin(self, samples: int | None = None) -> None:
         """A batch begins, of so many samples if that is known."""
         self._samples = samples
+        self._turn += 1
+        self._in_vain += 1
         self._kept.clear()
         self._whole.clear()
 
     @torch.no_grad()
     def keep(self, layer: Layer, a: Tensor) -> None:
         """An activation, of which samples are the first axis, or the second where only that has as many."""
-        if a.dim() < 2 or not a.is_floating_point():
+        if a.dim() < 2 or not a.is_floating_point() or (self._in_vain > PATIENCE and self._in_vain % SELDOM):
             return
         neurons = axis_in(layer, a)
         turned = a.dim() > 2 and self._samples not in (None, a.shape[0]) and a.shape[1] == self._samples
@@ -56,7 +65,10 @@ class Answers:
         if batch == neurons:
             return
         others = [axis for axis in range(a.dim()) if axis not in (batch, neurons)]
-        rows = a.detach().movedim((batch, neurons), (0, 1)).to(torch.promote_types(a.dtype, torch.float32))
+        rows = a.detach().movedim((batch, neurons), (0, 1))
+        if others:
+            rows = some_places(rows, self._turn)
+        rows = rows.to(torch.promote_types(a.dtype, torch.float32))
         self._kept[layer] = rows.flatten(2).mean(2) if others else rows.clone()
         (self._whole.discard if others else self._whole.add)(layer)
 
@@ -75,7 +87,7 @@ class Answers:
         except ValueError as reason:
             self.reason = str(reason)
             return
-        self.reason = ""
+        self.reason, self._in_vain = "", 0
         for signal, truth in ((Signal.RIGHT_ACTIVATION, 1), (Signal.WRONG_ACTIVATION, 0)):
             places = (right == truth).nonzero().flatten()
             for layer, rows in kept.items():

@@ -25,6 +25,8 @@ PRODUCTS = 1 << 15
 """What is taken of a signal that has to be computed for it, and of which only whole samples tell."""
 LEAST_SAMPLES = 4
 """Samples of it, however large they are."""
+LEAST_PLACES = 8
+"""Places of it that stand for all of a sample."""
 LINE = 15
 """Neighbours in memory that are taken together: a processor fetches as many float32 at once anyway."""
 SAMPLES = 64
@@ -115,6 +117,17 @@ def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:
         return x
     step = _step(samples, most)
     return x[phase % step :: step]
+
+
+def some_places(x: Tensor, phase: int) -> Tensor:
+    """Every s-th place of large ``[samples, neurons, …]``, of each sample the same: ``[samples, neurons, places]``."""
+    x = x.flatten(2)
+    places = x.shape[2]
+    most = max(LEAST_PLACES, WHOLE * places // max(x.numel(), 1))
+    if places <= most:
+        return x
+    step = _step(places, most)
+    return x[..., phase % step :: step]
 
 
 @dataclass(frozen=True)

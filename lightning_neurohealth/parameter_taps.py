@@ -76,9 +76,7 @@ class ParameterTaps:
         self._keep_weights()  # of layers that were not known when the step began
         if optimizer in self._read or None in self._read:
             return
-        read = self.parameters.gradient_norms(optimizer).unsqueeze(0)
-        if self.of_elements:
-            read = torch.cat([read, self.parameters.gradient_elements(optimizer)])
+        read = self.parameters.read_gradients(optimizer, self.of_elements)
         if not _is_one(self.scale):
             read = read / self.scale ** self._powers[: len(read)]
         self._read[optimizer] = read

@@ -129,11 +129,19 @@ class Parameters:
         """
         return self._norms(self._gradients(optimizer))
 
+    def read_gradients(self, optimizer: Optimizer | None, elements: bool) -> Tensor:
+        """``gradient_norms`` as ``[1, parameters]``; with ``elements``, ``gradient_elements`` in four more rows."""
+        if not elements:
+            return self.gradient_norms(optimizer).unsqueeze(0)
+        gradients = self._gradients(optimizer)
+        if self.in_c and gradients and all(map(is_plain, gradients)) and (in_c := kernel()) is not None:
+            found = in_c.elements(cast("list[Tensor]", gradients))
+            return torch.cat([found[1:2].sqrt(), found])
+        return torch.cat([self.gradient_norms(optimizer).unsqueeze(0), self.gradient_elements(optimizer)])
+
     def gradient_elements(self, optimizer: Optimizer | None = None) -> Tensor:
         """Sum, sum of squares, the least and the greatest element of each gradient, ``[4, parameters]``; likewise."""
         gradients = self._gradients(optimizer)
-        if self.in_c and gradients and all(map(is_plain, gradients)) and (in_c := kernel()) is not None:
-            return in_c.elements(cast("list[Tensor]", gradients))
         slices = {place: self.slices[id(p)] for place, p in enumerate(self.tensors) if id(p) in self.slices}
         return of_gradients(gradients, slices, self.device)
 

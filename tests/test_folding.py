@@ -17,6 +17,7 @@ from lightning_neurohealth.folding import (
     PRODUCTS,
     SAMPLES,
     fold,
+    some_places,
     some_samples,
     thin,
 )
@@ -156,3 +157,13 @@ def test_every_sample_comes_in_time_and_never_too_few() -> None:
     assert set.union(*seen) == set(range(40))
     small = torch.zeros(6, 4, 9)
     assert some_samples(small, 1, 5) is small
+
+
+def test_other_places_of_every_sample_come_in_time() -> None:
+    x = torch.arange(40 * 50.0).view(1, 1, 40, 50).expand(8, 64, 40, 50)
+    seen = [some_places(x, phase) for phase in range(200)]
+    assert all(x.shape[:2] == (8, 64) and 110 <= x.shape[2] <= 128 for x in seen)
+    assert len(torch.cat([places[0, 0] for places in seen]).unique()) == 40 * 50
+    few = torch.zeros(64, 2000, 3)
+    assert some_places(few, 5).shape == (64, 2000, 3)
+    assert some_places(torch.zeros(2, 3, 4, 5), 1).shape == (2, 3, 20)

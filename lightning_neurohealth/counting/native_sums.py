@@ -68,7 +68,7 @@ class Late:
         """Add rows, ``[rows, neurons, 1]``, behind one another in memory."""
         sums = self.statistic.native_sums()
         if not sums:
-            self.statistic.merge(self.statistic.partials(rows, step))
+            self.statistic.absorb(rows, step)
             return
         states = [getattr(self.statistic, name) for name in sums]
         if [id(state) for state in states] != [id(state) for state in self._states]:

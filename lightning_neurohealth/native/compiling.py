@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 FLAGS = ("-O2", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 """Nothing that takes NaN for a number; the code chooses among the instructions of processors when it is loaded."""
 PATIENCE = 60.0
@@ -50,7 +51,7 @@ def _cache() -> Path:
 
 def _fingerprint() -> str:
     machine = (sys.platform, platform.machine(), *platform.libc_ver())
-    said = [*(source.read_bytes() for source in SOURCES), *map(str.encode, (*FLAGS, *machine))]
+    said = [*(source.read_bytes() for source in (*SOURCES, *HEADERS)), *map(str.encode, (*FLAGS, *machine))]
     return hashlib.sha256(b"\0".join(said)).hexdigest()[:16]
 
 
@@ -60,7 +61,7 @@ def _compile(place: Path, name: str) -> None:
         raise NoLibraryError("no C compiler was found")
     with tempfile.TemporaryDirectory(dir=place) as own:  # other ranks may be compiling too
         made = Path(own) / name
-        command = [compiler, *FLAGS, "-o", str(made), *map(str, SOURCES), "-lm"]
+        command = [compiler, *FLAGS, f"-I{Path(__file__).parent}", "-o", str(made), *map(str, SOURCES), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         except subprocess.TimeoutExpired as slow:

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vectors.h"
+
 enum {
     ROWS, FREEDOM, SUM, SQUARE, WITHIN, MAGNITUDE, ABOVE, AT_MOST, AT_LEAST, OUTSIDE, NEAR, NONZERO, LIVE, BAD, FIRST,
     KNOWN, SUM_OF_KNOWN, LOWEST, HIGHEST, WITHIN_MAGNITUDES, SAMPLES, SPATIAL, HISTOGRAM, SLOPE_OF_SIGMOID, SLOPE_OF_TANH, SLOPE_OF_SILU, SLOPE_OF_GELU, SLOPE_OF_GELU_TANH,
@@ -29,23 +31,9 @@ typedef struct {
     Sum *sums;
 } Plan;
 
-#define LANES 8  /* numbers of a vector */
-#define PARTS 4  /* vectors */
-#define WIDE (LANES * PARTS) /* neurons that are looked at together */
-#define BLOCK 96             /* rows of them: what is worked on stays in the first cache */
+#define BLOCK 96 /* rows of WIDE neurons: what is worked on stays in the first cache */
 #define MOST 24
 #define FLAGS 4096
-
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-#define INLINE static inline __attribute__((always_inline))
-
-typedef double Vector __attribute__((vector_size(LANES * sizeof(double))));
-typedef int64_t Bits __attribute__((vector_size(LANES * sizeof(double))));
-typedef Vector Row[PARTS];
 
 INLINE double widened(uint16_t bfloat16) {
     uint32_t bits = (uint32_t)bfloat16 << 16;
@@ -86,14 +74,6 @@ INLINE void take(const Plan *plan, const void *x, double scale, int64_t first, i
     else TAKE(uint16_t, widened)
     if (scale != 1.0)
         for (int64_t i = 0; i < rows * WIDE; i++) to[i] *= scale;
-}
-
-INLINE Vector counted(Bits truth) { return (Vector)(truth & (Bits)((Vector){0} + 1.0)); }
-
-/* gcc makes one instruction of a comparison that is counted, and a loop over the lanes of any other. */
-INLINE Vector chosen(Bits truth, Vector yes, Vector no) {
-    const Bits mask = (Bits)(0.0 - counted(truth)) >> 63;
-    return (Vector)((Bits)no ^ (mask & ((Bits)yes ^ (Bits)no)));
 }
 
 INLINE Vector absolute(Vector v) { return (Vector)((Bits)v & INT64_MAX); }
@@ -151,8 +131,6 @@ INLINE Vector slope_of_gelu_tanh(Vector z) {
     const Vector s = sigmoid(2.0 * 0.7978845608028654 * (z + 0.044715 * z * z * z));
     return s + z * 2.0 * s * (1.0 - s) * 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * z * z);
 }
-
-#define EACH_PART _Pragma("GCC unroll 4") for (int p = 0; p < PARTS; p++)
 
 #define TOTAL(TERM)                                                                                                    \
     {                                                                                                                  \

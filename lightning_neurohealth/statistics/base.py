@@ -122,6 +122,10 @@ class Statistic(Metric, ABC):
             else:
                 (torch.minimum if kind == "min" else torch.maximum)(state, partial, out=state)
 
+    def absorb(self, x: Tensor, step: int) -> None:
+        """Take the rows of ``x``, shape ``[outer, neurons, inner]``, into the states, which nobody else holds."""
+        self.merge(self.partials(x, step))
+
     def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
         """Take one number of each of many steps, ``[steps]``."""
         self.merge(self.partials(values.view(-1, 1, 1), steps[-1]))

@@ -33,9 +33,20 @@ class Covariance(Statistic):
         self.state("sampled", "sum", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        x, inner = rows.x, rows.x.shape[2]
-        if rows.count > ROWS:
-            row = (torch.arange(ROWS, device=x.device).double() * GOLDEN % 1.0 * rows.count).long()
+        some = self._sampled(rows.x)
+        return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(some)}
+
+    def absorb(self, x: Tensor, step: int) -> None:
+        some = self._sampled(x)
+        self.sums.add_(some.sum(0))
+        torch.addmm(self.squares, some.T, some, out=self.squares)  # half of the memory's work of a sum of two matrices
+        self.sampled.add_(len(some))
+        self.rows.add_(x.shape[0] * x.shape[2])
+
+    def _sampled(self, x: Tensor) -> Tensor:
+        count, inner = x.shape[0] * x.shape[2], x.shape[2]
+        if count > ROWS:
+            row = (torch.arange(ROWS, device=x.device).double() * GOLDEN % 1.0 * count).long()
             x = x[row // inner, :, row % inner]
         elif inner == 1:
             x = x.squeeze(2)
@@ -43,8 +54,7 @@ class Covariance(Statistic):
             x = x.movedim(1, 2).flatten(0, 1)
         if self.width < self.neurons:
             x = x[:, torch.arange(self.width, device=x.device) * self.neurons // self.width]
-        some = x.double()
-        return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(some)}
+        return x.double()
 
     @property
     def spectrum(self) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_neurohealth import Monitor, NeuronHealth
-from tests.measures.harness import Batches, assert_close, compute
+from lightning_neurohealth.answers import Answers
+from tests.measures.harness import Batches, assert_close, compute, layer
 from tests.training import make_trainer
 
 CLASSES = 3
@@ -203,3 +204,21 @@ def test_a_loop_that_gives_no_labels() -> None:
     monitor.remove()
     assert report is not None
     assert "call record_answers(labels)" in report.coverage.missed["output_correlation"]
+
+
+def test_what_is_kept_in_vain_is_kept_seldom_until_it_is_of_use() -> None:
+    taken: list[Tensor] = []
+    answers, subject = Answers(lambda layer, signal, rows: taken.append(rows)), layer(4)
+
+    def batch(labels: Tensor | None) -> bool:
+        answers.begin(3)
+        answers.keep(subject, torch.zeros(3, 4))
+        kept = bool(answers._kept)
+        answers.settle(labels, torch.zeros(3, dtype=torch.long))
+        return kept
+
+    vain = [batch(None) for _ in range(40)]
+    assert [turn for turn, kept in enumerate(vain, start=1) if kept] == [1, 2, 3, 4, 16, 32]
+    useful = [batch(torch.zeros(3, dtype=torch.long)) for _ in range(20)]
+    assert all(useful[useful.index(True) :])
+    assert len(taken) == 2 * sum(useful)
