@@ -20,6 +20,8 @@ from lightning_neurohealth.statistics.slots import Share, Slot, one_by_one
 Source = tuple[Signal, str, str, float]
 LENGTH = 8
 """Measured steps that are kept."""
+MANY = 64
+"""Those that wait to be taken in where each is but a few numbers."""
 SOURCES: dict[type[Statistic], Source] = {
     Moments: (Signal.ACTIVATION, "squares", "activations", 0.5),
     RecentMagnitude: (Signal.ACTIVATION_GRADIENT, "sums", "gradients", 1.0),
@@ -91,7 +93,7 @@ class BlackBox:
             if brought != self._last[0]:
                 self._last = brought, self._layout(brought)
             self._waiting.append((step, self._last[1], parts, of_slots))
-            if len(self._waiting) == LENGTH:  # one call for several steps
+            if len(self._waiting) >= (LENGTH if parts else MANY):  # one call for several steps
                 self._take_in()
 
     def read(self) -> Record:

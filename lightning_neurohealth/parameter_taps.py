@@ -113,25 +113,35 @@ class ParameterTaps:
             before, self._before = self._before, None
         updated = before is not None and not overflow
 
-        def rows() -> Tensor:
+        def gradients() -> Tensor:
             if not self.read:
                 read()
-            found = _greatest(list(self._read.values()))
-            if before is None or overflow:
-                return found
-            return torch.cat([found[:1], self._update_norms(before), found[1:]])
+            return _greatest(list(self._read.values()))
 
-        joined = self.parameters.joined(rows, 3 if updated else 1, self.of_elements)
+        if self.parameters.pieces.any:
+            found, update = self._joined(gradients, before if updated else None)
+        else:
+            found, update = gradients(), self._update_norms(before) if before is not None and updated else None
         self._read.clear()
         if overflow:
             self.forget_update()
             return
         if not self.parameters.gradients_are_hidden:
-            self._take_gradients(joined[0], joined[3 if updated else 1 :])
-        if updated:
-            self._take_ratios(*joined[1:3])
+            self._take_gradients(found[0], found[1:])
+        if update is not None:
+            self._take_ratios(update)
         if stepped:
             self.after_update()
+
+    def _joined(self, gradients: Callable[[], Tensor], before: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What was read of the gradients and of the update since ``before``, of whole parameters, in one collective."""
+
+        def rows() -> Tensor:
+            found = gradients()
+            return found if before is None else torch.cat([found[:1], self._update_norms(before), found[1:]])
+
+        joined = self.parameters.joined(rows, 1 if before is None else 3, self.of_elements)
+        return (joined, None) if before is None else (torch.cat([joined[:1], joined[3:]]), joined[1:3])
 
     def _take_gradients(self, norms: Tensor, elements: Tensor) -> None:
         self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
@@ -147,7 +157,7 @@ class ParameterTaps:
         """Deliver what the last measured step has changed."""
         before, self._before = self._before, None
         if before is not None:
-            self._take_ratios(*self.parameters.joined(lambda: self._update_norms(before), 2))
+            self._take_ratios(self.parameters.joined(lambda: self._update_norms(before), 2))
         weights, self._weights_before = self._weights_before, {}
         if weights:
             now = self.weights.by_neuron()
@@ -217,8 +227,9 @@ class ParameterTaps:
         self._just_seen = after
         return self.parameters.samples.changes(before, after)
 
-    def _take_ratios(self, changes: Tensor, sizes: Tensor) -> None:
-        ratios = torch.where(sizes > 0, changes / sizes, torch.nan)
+    def _take_ratios(self, update: Tensor) -> None:
+        changes, sizes = update.unbind()
+        ratios = (changes / sizes).masked_fill_(sizes == 0, torch.nan)
         self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
 
 

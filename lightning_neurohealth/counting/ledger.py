@@ -169,6 +169,7 @@ class Ledger(Shelf):
     def settle(self) -> None:
         """Bring all states up to date."""
         self._tally.settle(self._all_but_native)
+        self.native.settle()
         self._keep_up()
 
     def _keep_up(self) -> None:
@@ -225,6 +226,7 @@ class Ledger(Shelf):
         self.native.commit()
         if not later:
             self._tally.settle(self._all_but_native)
+            self.native.settle()
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
         if superseded:
             pending = [share for share in one_by_one(pending) if share.slots[0].subject not in superseded]
@@ -248,7 +250,9 @@ class Ledger(Shelf):
                     again.append(share)
             if later:
                 self._tally.add(now, self._all_but_native)
-                self._tally.add_once(at_once)
+                if at_once:
+                    self.native.settle()
+                    self._tally.add_once(at_once)
             else:
                 self._tally.add_once([*now, *at_once])
             pending = again

@@ -21,7 +21,7 @@ LEAST = 1 << 13
 """Numbers in the first vector of a kind; each one after it is twice as long."""
 MANY = 64
 """Layouts that are remembered of each: texts may have another length in each step."""
-MERGE: dict[Kind, Any] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
+MERGE: dict[Kind, Any] = {"min": torch.minimum, "max": torch.maximum}
 
 Sizes = Mapping[tuple[Signal, type[Statistic]], What]
 Place = tuple[Tensor, Tensor]
@@ -29,26 +29,49 @@ Most = int | str | None
 
 
 class Vector:
-    """States of one kind behind one another, and beside each of them what the current step brings to it."""
+    """States of one kind behind one another, and beside each of them what the current step brings to it.
 
-    def __init__(self, kind: Kind, size: int) -> None:
-        self.kind = kind
-        self.states = torch.full((size,), EMPTY[kind], dtype=torch.float64)
-        self.step = self.states.clone()
-        self._used = 0
+    Args:
+        decay: What they fade by at each measured step, ``None`` if they do not.
+    """
+
+    def __init__(self, kind: Kind, decay: float | None, size: int) -> None:
+        self.kind, self.decay = kind, decay
+        self._states = torch.full((size,), EMPTY[kind], dtype=torch.float64)
+        self._step = self._states.clone()
+        self.states, self.step = self._states[:0], self._step[:0]  # as far as they are taken
+        self._fades = 0
 
     def place(self, size: int) -> Place | None:
         """Room for some states and for what a step brings to them; ``None`` if there is too little."""
-        begin, end = self._used, self._used + size
-        if end > len(self.states):
+        begin, end = len(self.states), len(self.states) + size
+        if end > len(self._states):
             return None
-        self._used = end
-        return self.states[begin:end], self.step[begin:end]
+        self.states, self.step = self._states[:end], self._step[:end]
+        return self._states[begin:end], self._step[begin:end]
 
-    def merge(self) -> None:
+    def fade(self) -> None:
+        """They do so when they are merged, or read."""
+        self._fades += self.decay is not None
+
+    def settle(self) -> None:
+        """Bring the states up to date."""
+        while self._fades and self.decay is not None:
+            self.states.mul_(self.decay)
+            self._fades -= 1
+
+    def merge(self, kernel: Kernel) -> None:
         """What the step has brought counts."""
-        MERGE[self.kind](self.states, self.step, out=self.states)
-        self.forget()
+        if self.kind == "sum":
+            fading = 1.0
+            if self._fades and self.decay is not None:
+                self._fades -= 1
+                self.settle()
+                fading = self.decay
+            kernel.merge(self.states, self.step, fading)
+        else:
+            MERGE[self.kind](self.states, self.step, out=self.states)
+            self.forget()
 
     def forget(self) -> None:
         """It does not."""
@@ -196,16 +219,19 @@ class NativeSums:
 
     def fade(self) -> None:
         """Exponential averages fade by one measured step."""
-        for (_, decay), vectors in self._vectors.items():
-            if decay is not None:
-                for vector in vectors:
-                    vector.states.mul_(decay)
+        for vector in chain.from_iterable(self._vectors.values()):
+            vector.fade()
+
+    def settle(self) -> None:
+        """Bring all states up to date."""
+        for vector in chain.from_iterable(self._vectors.values()):
+            vector.settle()
 
     def commit(self) -> None:
         """What the step has brought counts."""
         if self._touched and self._kernel is not None:
             for vector in chain.from_iterable(self._vectors.values()):
-                vector.merge()
+                vector.merge(self._kernel)
             for route, rows, step in self._waiting:
                 for late in route.late:
                     late.add(self._kernel, rows, step)
@@ -242,8 +268,8 @@ class NativeSums:
         """Whose sizes somebody wants, and what the step has brought of each, ``[slots, 2]``: a sum and of how many."""
         if not self._sized:
             return [], torch.zeros(0, 2, dtype=torch.float64)
-        sizes = torch.cat([vector.step.view(-1, 2) for vector in self._size_vectors])[: len(self._sized)]
-        return self._sized, sizes
+        sizes = [vector.step.view(-1, 2) for vector in self._size_vectors]
+        return self._sized, sizes[0].clone() if len(sizes) == 1 else torch.cat(sizes)
 
     def _forget(self) -> None:
         self._touched.clear()
@@ -262,7 +288,7 @@ class NativeSums:
             size = self._of_sizes.get((slot.signal, type(one)))
             if size is not None:
                 self._sized.append(slot)
-                sums.append((Sum(size), _placed(self._size_vectors, "sum", 2)[1]))
+                sums.append((Sum(size), _placed(self._size_vectors, "sum", None, 2)[1]))
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
         return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums))
 
@@ -270,13 +296,12 @@ class NativeSums:
         places = self._bound.get(statistic)
         if places is None:
             places = self._bound[statistic] = {
-                name: _placed(
-                    self._vectors.setdefault((kind, None if name in statistic.steady else statistic.decay), []),
-                    kind,
-                    getattr(statistic, name).numel(),
+                name: self._place(
+                    kind, None if name in statistic.steady else statistic.decay, getattr(statistic, name).numel()
                 )
                 for name, kind in statistic.kinds.items()
             }
+        self.settle()
         for name, (state, _) in places.items():
             now = getattr(statistic, name)
             if now.data_ptr() != state.data_ptr():  # new here, or loaded since
@@ -284,11 +309,14 @@ class NativeSums:
                 statistic.load({name: state.view(now.shape)})
         return places
 
+    def _place(self, kind: Kind, decay: float | None, size: int) -> Place:
+        return _placed(self._vectors.setdefault((kind, decay), []), kind, decay, size)
 
-def _placed(vectors: list[Vector], kind: Kind, size: int) -> Place:
+
+def _placed(vectors: list[Vector], kind: Kind, decay: float | None, size: int) -> Place:
     place = vectors[-1].place(size) if vectors else None
     if place is None:
-        vectors.append(Vector(kind, max(size, LEAST << len(vectors))))
+        vectors.append(Vector(kind, decay, max(size, LEAST << len(vectors))))
         place = vectors[-1].place(size)
     assert place is not None
     return place

@@ -110,7 +110,8 @@ class Kernel:
         self._gather, self._squares = library.gather_samples, library.add_squares
         self._gather.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
         self._squares.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
-        self._elements = library.sum_elements
+        self._elements, self._merge = library.sum_elements, library.merge_sums
+        self._merge.argtypes, self._merge.restype = (c_void_p, c_void_p, c_int64, c_double), None
         self._elements.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
         self._gather.restype = self._squares.restype = self._elements.restype = None
         self._add = library.add_sums
@@ -125,6 +126,10 @@ class Kernel:
         """
         if self._add(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
             raise MemoryError("no memory for the sums over the rows of a tensor")
+
+    def merge(self, states: Tensor, step: Tensor, fading: float) -> None:
+        """``states`` times ``fading`` and with ``step``, which is 0 afterwards; both float64, behind one another."""
+        self._merge(states.data_ptr(), step.data_ptr(), len(states), fading)
 
     def gather(self, spaced: Spaced, places: Sequence[int]) -> Tensor:
         """Those elements of the tensors at ``places`` behind one another, float64 ``[elements]``."""

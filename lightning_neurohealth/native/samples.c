@@ -1,4 +1,4 @@
-/* Evenly spaced elements of many tensors. */
+/* Evenly spaced elements of many tensors, and states that a step is added to. */
 
 #include <stdint.h>
 
@@ -30,5 +30,13 @@ void add_squares(const double *before, const double *after, const int64_t *count
         }
         changes[i] = change, sizes[i] = size;
         before += counts[i], after += counts[i];
+    }
+}
+
+/* Let states fade and add to them what a step has brought, which is nothing afterwards. */
+void merge_sums(double *states, double *step, int64_t count, double fading) {
+    for (int64_t i = 0; i < count; i++) {
+        states[i] = states[i] * fading + step[i];
+        step[i] = 0.0;
     }
 }
