@@ -1,35 +1,10 @@
 /* Sums and ends over all elements of tensors. */
 
 #include <math.h>
-#include <string.h>
 
 #include "vectors.h"
 
-typedef float Singles __attribute__((vector_size(LANES * sizeof(float))));
-
-typedef struct {
-    Row sums, squares, least, most;
-} Totals;
-
-/* Take the first `count` of WIDE numbers; the others count as the first one, but not in the sums. */
-INLINE void add_elements(const float *x, int count, Totals *into) {
-    float some[WIDE];
-    if (count < WIDE) {
-        for (int t = 0; t < WIDE; t++) some[t] = x[t < count ? t : 0];
-        x = some;
-    }
-    EACH_PART {
-        Singles singles;
-        memcpy(&singles, x + p * LANES, sizeof singles);
-        Vector v = __builtin_convertvector(singles, Vector);
-        into->least[p] = chosen(v < into->least[p], v, into->least[p]);
-        into->most[p] = chosen(v > into->most[p], v, into->most[p]);
-        if (count < WIDE)
-            for (int t = 0; t < LANES; t++) v[t] = p * LANES + t < count ? v[t] : 0.0;
-        into->sums[p] += v;
-        into->squares[p] += v * v;
-    }
-}
+#pragma GCC optimize("O3") /* these loops are left to the compiler */
 
 /* Put the sum, the sum of squares, the least and the greatest of each tensor into `out`, which has four rows of as many
    numbers as there are tensors. NaN is less and greater than all; of an empty tensor all are 0. */
@@ -38,20 +13,30 @@ void sum_elements(const float *const *from, const int64_t *counts, int64_t tenso
     for (int64_t i = 0; i < tensors; i++) {
         const float *x = from[i];
         const int64_t count = counts[i], whole = count - count % WIDE;
-        Totals totals;
-        EACH_PART totals.sums[p] = totals.squares[p] = (Vector){0};
-        EACH_PART totals.least[p] = (Vector){0} + INFINITY, totals.most[p] = (Vector){0} - INFINITY;
-        for (int64_t j = 0; j < whole; j += WIDE) add_elements(x + j, WIDE, &totals);
-        if (whole < count) add_elements(x + whole, (int)(count - whole), &totals);
-
-        double sum = 0.0, squares = 0.0, least = count ? INFINITY : 0.0, most = count ? -INFINITY : 0.0;
-        for (int t = 0; t < WIDE; t++) {
-            sum += totals.sums[t / LANES][t % LANES], squares += totals.squares[t / LANES][t % LANES];
-            least = fmin(least, totals.least[t / LANES][t % LANES]);
-            most = fmax(most, totals.most[t / LANES][t % LANES]);
+        double sums[WIDE] = {0}, squares[WIDE] = {0};
+        float least[WIDE], most[WIDE];
+        for (int t = 0; t < WIDE; t++) least[t] = INFINITY, most[t] = -INFINITY;
+        for (int64_t j = 0; j < whole; j += WIDE)
+            for (int t = 0; t < WIDE; t++) {
+                const float v = x[j + t];
+                sums[t] += v, squares[t] += (double)v * v;
+                least[t] = v < least[t] ? v : least[t];
+                most[t] = v > most[t] ? v : most[t];
+            }
+        for (int64_t j = whole; j < count; j++) {
+            const float v = x[j];
+            sums[0] += v, squares[0] += (double)v * v;
+            least[0] = v < least[0] ? v : least[0];
+            most[0] = v > most[0] ? v : most[0];
         }
-        const int bad = squares != squares; /* of infinity the square is infinite */
-        out[i] = sum, out[tensors + i] = squares;
-        out[2 * tensors + i] = bad ? NAN : least, out[3 * tensors + i] = bad ? NAN : most;
+        for (int t = 1; t < WIDE; t++) {
+            sums[0] += sums[t], squares[0] += squares[t];
+            least[0] = least[t] < least[0] ? least[t] : least[0];
+            most[0] = most[t] > most[0] ? most[t] : most[0];
+        }
+        if (count == 0) least[0] = most[0] = 0.0f;
+        const int bad = squares[0] != squares[0]; /* of infinity the square is infinite */
+        out[i] = sums[0], out[tensors + i] = squares[0];
+        out[2 * tensors + i] = bad ? NAN : least[0], out[3 * tensors + i] = bad ? NAN : most[0];
     }
 }
