@@ -13,6 +13,7 @@ from lightning_neurohealth.folding import thin
 from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.samples import with_ratio
 from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
 from lightning_neurohealth.signals import OF_ELEMENTS, Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
@@ -138,10 +139,10 @@ class ParameterTaps:
 
         def rows() -> Tensor:
             found = gradients()
-            return found if before is None else torch.cat([found[:1], self._update_norms(before), found[1:]])
+            return found if before is None else torch.cat([found[:1], self._update_norms(before)[:2], found[1:]])
 
         joined = self.parameters.joined(rows, 1 if before is None else 3, self.of_elements)
-        return (joined, None) if before is None else (torch.cat([joined[:1], joined[3:]]), joined[1:3])
+        return (joined, None) if before is None else (torch.cat([joined[:1], joined[3:]]), with_ratio(joined[1:3]))
 
     def _take_gradients(self, norms: Tensor, elements: Tensor) -> None:
         self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
@@ -157,7 +158,8 @@ class ParameterTaps:
         """Deliver what the last measured step has changed."""
         before, self._before = self._before, None
         if before is not None:
-            self._take_ratios(self.parameters.joined(lambda: self._update_norms(before), 2))
+            update = self.parameters.joined(lambda: self._update_norms(before)[:2], 2)
+            self._take_ratios(with_ratio(update))
         weights, self._weights_before = self._weights_before, {}
         if weights:
             now = self.weights.by_neuron()
@@ -220,17 +222,15 @@ class ParameterTaps:
         return weight.clone() if copy else weight
 
     def _update_norms(self, before: Tensor) -> Tensor:
-        """‖ΔW‖ and ‖W‖ of the samples here, ``[2, parameters]``; NaN where lazy parameters have come to life."""
+        """‖ΔW‖, ‖W‖ and their ratio, of the samples here, ``[3, parameters]``; NaN where lazy ones came to life."""
         after = self.parameters.samples.now()
         if before.shape != after.shape:
-            return torch.full((2, self.parameters.neurons), torch.nan, dtype=torch.float64, device=after.device)
+            return torch.full((3, self.parameters.neurons), torch.nan, dtype=torch.float64, device=after.device)
         self._just_seen = after
         return self.parameters.samples.changes(before, after)
 
     def _take_ratios(self, update: Tensor) -> None:
-        changes, sizes = update.unbind()
-        ratios = (changes / sizes).masked_fill_(sizes == 0, torch.nan)
-        self.receiver.take(self.parameters, Signal.UPDATE, ratios.view(1, -1, 1))
+        self.receiver.take(self.parameters, Signal.UPDATE, update[2].view(1, -1, 1))
 
 
 def _greatest(reads: list[Tensor]) -> Tensor:

@@ -20,6 +20,9 @@ from lightning_neurohealth.samples import Samples, is_plain
 from lightning_neurohealth.sharding import Pieces, piece
 from lightning_neurohealth.slices import slices_of
 
+LARGE = 1 << 15
+"""Elements of a tensor beyond which several threads sum its squares faster than one."""
+
 
 @dataclass(eq=False)
 class Run:
@@ -195,7 +198,7 @@ class Parameters:
         norms = torch.zeros(len(tensors), dtype=torch.float64, device=self.device)
         if present:
             here = [tensors[i] for i in present]
-            stacked = _plain_norms(here) if plain else _norms(here, self.device)
+            stacked = _plain_norms(here, self.in_c) if plain else _norms(here, self.device)
             if len(present) == len(tensors):
                 return stacked
             norms[index(tuple(present), self.device)] = stacked
@@ -209,9 +212,17 @@ def _norms(tensors: list[Any], device: torch.device) -> Tensor:
     return torch.stack([norm.to(device) for norm in torch._foreach_norm(here)]).double()
 
 
-def _plain_norms(tensors: list[Any]) -> Tensor:
-    # several times faster than a norm on the CPU
-    return torch.stack([torch.dot(t, t) for t in [t.view(-1) for t in tensors]]).double().sqrt_()
+def _plain_norms(tensors: list[Any], in_c: bool) -> Tensor:
+    library = kernel() if in_c else None
+    if library is None:
+        # several times faster than a norm on the CPU
+        return torch.stack([torch.dot(t, t) for t in [t.view(-1) for t in tensors]]).double().sqrt_()
+    squares = library.squares(tensors, LARGE)
+    large = [place for place, tensor in enumerate(tensors) if tensor.numel() > LARGE]
+    if large:
+        dots = torch.stack([torch.dot(t, t) for t in [tensors[place].view(-1) for place in large]])
+        squares.index_copy_(0, index(tuple(large), squares.device), dots.double())
+    return squares.sqrt_()
 
 
 def _is_empty(tensor: Any) -> bool:

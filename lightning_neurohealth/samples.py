@@ -80,10 +80,10 @@ class Samples:
         return self._summed(samples * samples, self._owners_here).sqrt_()
 
     def changes(self, before: Tensor, after: Tensor) -> Tensor:
-        """‖after − before‖ and ‖before‖ of the samples of each tensor, ``[2, tensors]``."""
+        """‖after − before‖ and ‖before‖ of the samples of each tensor, and their ratio, ``[3, tensors]``."""
         if self._spaced is not None and before.numel() == self._spaced.total and (in_c := kernel()) is not None:
             return in_c.changes(self._spaced, before, after)
-        return self.norms(torch.stack([after - before, before]))
+        return with_ratio(self.norms(torch.stack([after - before, before])))
 
     def by_tensor(self, samples: Tensor) -> Tensor:
         """Sum over the samples of each tensor, of all ranks, ``[samples]`` to ``[tensors]``."""
@@ -143,6 +143,12 @@ class Samples:
         if any(part.dtype != first.dtype or part.device != first.device for part in parts):
             parts = [part.to(self.device, torch.float64) for part in parts]
         return torch.cat(parts).to(self.device, torch.float64)
+
+
+def with_ratio(changes_and_sizes: Tensor) -> Tensor:
+    """Two rows and their ratio; NaN for what was 0."""
+    changes, sizes = changes_and_sizes.unbind()
+    return torch.stack([changes, sizes, (changes / sizes).masked_fill_(sizes == 0, torch.nan)])
 
 
 @cache

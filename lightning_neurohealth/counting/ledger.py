@@ -108,6 +108,8 @@ class Ledger(Shelf):
                 self._catch_up()
 
     def _catch_up(self) -> None:
+        if not self._waiting.any:
+            return
         with torch.no_grad():
             for slots, rows in self._waiting.taken():
                 self._reduce(slots, rows)

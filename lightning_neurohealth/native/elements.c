@@ -40,3 +40,18 @@ void sum_elements(const float *const *from, const int64_t *counts, int64_t tenso
         out[2 * tensors + i] = bad ? NAN : least[0], out[3 * tensors + i] = bad ? NAN : most[0];
     }
 }
+
+/* Put the sum of the squares of each tensor into `out`; 0 for those of more than `most` elements. */
+FOR_EACH_PROCESSOR
+void sum_squares(const float *const *from, const int64_t *counts, int64_t tensors, int64_t most, double *out) {
+    for (int64_t i = 0; i < tensors; i++) {
+        const float *x = from[i];
+        const int64_t count = counts[i] > most ? 0 : counts[i], whole = count - count % WIDE;
+        double squares[WIDE] = {0}, total = 0.0;
+        for (int64_t j = 0; j < whole; j += WIDE)
+            for (int t = 0; t < WIDE; t++) squares[t] += (double)x[j + t] * x[j + t];
+        for (int64_t j = whole; j < count; j++) total += (double)x[j] * x[j];
+        for (int t = 0; t < WIDE; t++) total += squares[t];
+        out[i] = total;
+    }
+}

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,13 +108,15 @@ class Kernel:
     """The compiled functions."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._gather, self._squares = library.gather_samples, library.add_squares
+        self._gather, self._compare = library.gather_samples, library.compare_samples
         self._gather.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
-        self._squares.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
+        self._compare.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
         self._elements, self._merge = library.sum_elements, library.merge_sums
         self._merge.argtypes, self._merge.restype = (c_void_p, c_void_p, c_int64, c_double), None
         self._elements.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
-        self._gather.restype = self._squares.restype = self._elements.restype = None
+        self._squares = library.sum_squares
+        self._squares.argtypes, self._squares.restype = (c_void_p, c_void_p, c_int64, c_int64, c_void_p), None
+        self._gather.restype = self._compare.restype = self._elements.restype = None
         self._add = library.add_sums
         self._add.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
         self._add.restype = c_int
@@ -139,19 +142,27 @@ class Kernel:
 
     def elements(self, tensors: Sequence[Tensor]) -> Tensor:
         """Σx, Σx², the least and the greatest x of contiguous float32 tensors, float64 ``[4, tensors]``; 0 of none."""
-        count = len(tensors)
-        out = torch.empty(4, count, dtype=torch.float64)
-        places = (c_void_p * count)(*map(Tensor.data_ptr, tensors))
-        sizes = (c_int64 * count)(*map(Tensor.numel, tensors))
-        self._elements(places, sizes, count, out.data_ptr())
+        out = torch.empty(4, len(tensors), dtype=torch.float64)
+        self._elements(*_places(tensors), len(tensors), out.data_ptr())
+        return out
+
+    def squares(self, tensors: Sequence[Tensor], most: int) -> Tensor:
+        """Σx² of contiguous float32 tensors, float64 ``[tensors]``; 0 of those with more than ``most`` elements."""
+        out = torch.empty(len(tensors), dtype=torch.float64)
+        self._squares(*_places(tensors), len(tensors), most, out.data_ptr())
         return out
 
     def changes(self, spaced: Spaced, before: Tensor, after: Tensor) -> Tensor:
-        """‖after − before‖ and ‖before‖ of the elements of each tensor, ``[2, tensors]``."""
-        squares = torch.empty(2, spaced.tensors, dtype=torch.float64)
-        changes, sizes = (row.data_ptr() for row in squares)
-        self._squares(before.data_ptr(), after.data_ptr(), spaced.counts, spaced.tensors, changes, sizes)
-        return squares.sqrt_()
+        """‖after − before‖ and ‖before‖ of the elements of each tensor, and their ratio, ``[3, tensors]``."""
+        out = torch.empty(3, spaced.tensors, dtype=torch.float64)
+        self._compare(before.data_ptr(), after.data_ptr(), spaced.counts, spaced.tensors, out.data_ptr())
+        return out
+
+
+def _places(tensors: Sequence[Tensor]) -> tuple[Any, Any]:
+    """Where they lie, and how many elements each has."""
+    count = len(tensors)
+    return (c_void_p * count)(*map(Tensor.data_ptr, tensors)), (c_int64 * count)(*map(Tensor.numel, tensors))
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,6 @@
 /* Evenly spaced elements of many tensors, and states that a step is added to. */
 
+#include <math.h>
 #include <stdint.h>
 
 #define AHEAD 24 /* elements that are asked for before they are needed: each lies in another line of memory */
@@ -18,9 +19,9 @@ void gather_samples(const float *const *from, const int64_t *counts, const int64
     }
 }
 
-/* Add up, for each tensor, the squares of what its samples have changed by, and of what they were. */
-void add_squares(const double *before, const double *after, const int64_t *counts, int64_t tensors, double *changes,
-                 double *sizes) {
+/* Put into `out`, which has three rows of as many numbers as there are tensors, how far the samples of each have moved,
+   how long they were, and the ratio of the two; NaN for that of samples that were 0. */
+void compare_samples(const double *before, const double *after, const int64_t *counts, int64_t tensors, double *out) {
     for (int64_t i = 0; i < tensors; i++) {
         double change = 0.0, size = 0.0;
         for (int64_t j = 0; j < counts[i]; j++) {
@@ -28,7 +29,8 @@ void add_squares(const double *before, const double *after, const int64_t *count
             change += difference * difference;
             size += before[j] * before[j];
         }
-        changes[i] = change, sizes[i] = size;
+        out[i] = sqrt(change), out[tensors + i] = sqrt(size);
+        out[2 * tensors + i] = size > 0.0 ? out[i] / out[tensors + i] : NAN;
         before += counts[i], after += counts[i];
     }
 }

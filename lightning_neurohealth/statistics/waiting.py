@@ -36,6 +36,11 @@ class Waiting:
         self._elements += x.numel()
         return self._elements > WAITING
 
+    @property
+    def any(self) -> bool:
+        """True if some do."""
+        return bool(self._rows)
+
     def clear(self) -> None:
         """Forget all."""
         self._rows, self._elements = [], 0

@@ -174,6 +174,20 @@ def test_samples_are_gathered_and_compared() -> None:
         before, torch.cat([t.view(-1)[::s] for t, s in zip(tensors, strides, strict=True)]).double()
     )
     after = before + torch.arange(len(before))
-    changes, sizes = compiled().changes(spaced, before, after)
+    changes, sizes, ratios = compiled().changes(spaced, before, after)
+    torch.testing.assert_close(ratios, torch.where(sizes > 0, changes / sizes, math.nan), equal_nan=True)
     torch.testing.assert_close(changes, torch.stack([part.norm() for part in (after - before).split(counts)]))
     torch.testing.assert_close(sizes, torch.stack([part.norm() for part in before.split(counts)]))
+
+
+def test_elements_are_summed_and_their_ends_found() -> None:
+    tensors = [some(50, 3), some(1), some(0), some(77, 9), torch.tensor([1.0, math.nan, 2.0]), torch.tensor([math.inf])]
+    sums, squares, least, most = compiled().elements(tensors)
+    for i, x in enumerate(t.double() for t in tensors):
+        torch.testing.assert_close(sums[i], x.sum(), equal_nan=True)
+        torch.testing.assert_close(squares[i], x.square().sum(), equal_nan=True)
+        torch.testing.assert_close(least[i], x.min() if x.numel() else x.sum(), equal_nan=True)
+        torch.testing.assert_close(most[i], x.max() if x.numel() else x.sum(), equal_nan=True)
+    found = compiled().squares(tensors, 100)
+    few = torch.tensor([t.numel() <= 100 for t in tensors])
+    torch.testing.assert_close(found, torch.where(few, squares, 0.0), equal_nan=True)
