@@ -137,8 +137,9 @@ them; `inside` is the time in our own code as a share of a bare step, by its own
 {text.rstrip()}
 ```
 
-Memory is that of live tensors. Beside the states a measured step holds what it adds to them, which is as much again,
-rows that wait to be summed together (0.5 MB) and what is computed of a block of them (0.5 MB). The update ratio samples
+Memory is that of live tensors. Beside the states stands, for good, what a step adds to them, which is as much again at
+most. Without a C compiler a measured step holds rows that wait to be summed together (0.5 MB) and what is computed of a
+block of them (0.5 MB). The update ratio samples
 1,024 evenly spaced elements of each parameter; its relative error against all elements is about 1/√1024 ≈ 3 %.
 """
 

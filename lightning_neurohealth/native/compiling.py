@@ -33,16 +33,23 @@ def load() -> ctypes.CDLL:
     if sys.platform not in ("linux", "darwin"):
         raise NoLibraryError(f"it is not built on {sys.platform}")
     name = f"native-{_fingerprint()}.so"
-    for find in (_cache, lambda: Path(tempfile.mkdtemp(prefix="lightning_neurohealth-"))):
+    try:
+        return _loaded(_cache(), name)
+    except OSError:  # no room there, or no right to run what lies there
+        own = Path(tempfile.mkdtemp(prefix="lightning_neurohealth-"))
         try:
-            place = find()
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not (place / name).exists():
-                _compile(place, name)
-            return ctypes.CDLL(str(place / name))
-        except OSError as error:  # no room there, or no right to run what lies there
-            reason = error
-    raise NoLibraryError(f"it can be kept nowhere: {reason}") from reason
+            return _loaded(own, name)
+        except OSError as error:
+            raise NoLibraryError(f"it can be kept nowhere: {error}") from error
+        finally:
+            shutil.rmtree(own, ignore_errors=True)  # what is loaded stays
+
+
+def _loaded(place: Path, name: str) -> ctypes.CDLL:
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (place / name).exists():
+        _compile(place, name)
+    return ctypes.CDLL(str(place / name))
 
 
 def _cache() -> Path:

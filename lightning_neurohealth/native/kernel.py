@@ -16,7 +16,7 @@ from lightning_neurohealth.native.sums import OF_ALL, Sum, What
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 """Types of numbers that it reads."""
-MOST = 24
+MOST = 48
 """Sums of one plan."""
 
 

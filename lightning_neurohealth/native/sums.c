@@ -32,7 +32,7 @@ typedef struct {
 } Plan;
 
 #define BLOCK 96 /* rows of WIDE neurons: what is worked on stays in the first cache */
-#define MOST 24
+#define MOST 48
 #define FLAGS 4096
 
 INLINE double widened(uint16_t bfloat16) {
@@ -299,8 +299,9 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
     Row block[BLOCK];
     Vector totals[MOST][2 * PARTS];
     int64_t at[BLOCK];
+    if (plan->count > MOST) return 1;
     uint8_t few[FLAGS], *live = rows > FLAGS ? malloc(rows) : few;
-    if (live == NULL || plan->count > MOST) return 1;
+    if (live == NULL) return 1;
     memset(live, 0, rows);
     memset(block, 0, sizeof block);
     int any_live = 0;
@@ -308,7 +309,7 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
 
     for (int64_t first = 0; first < plan->neurons; first += WIDE) {
         const int width = plan->neurons - first < WIDE ? (int)(plan->neurons - first) : WIDE;
-        memset(totals, 0, sizeof totals);
+        memset(totals, 0, plan->count * sizeof totals[0]);
         for (int64_t i = 0; i < plan->count; i++)
             if (plan->sums[i].what == LOWEST || plan->sums[i].what == HIGHEST)
                 for (int p = 0; p < PARTS; p++) totals[i][p] += plan->sums[i].what == LOWEST ? INFINITY : -INFINITY;
