@@ -66,6 +66,7 @@ ONLY: dict[str, set[str]] = {
         "activations",
         "tracing",
         "parameters",
+        "samples",
         "delivery",
         "sharding",
     },
