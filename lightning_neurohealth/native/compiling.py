@@ -35,7 +35,7 @@ def load() -> ctypes.CDLL:
     name = f"native-{_fingerprint()}.so"
     try:
         return _loaded(_cache(), name)
-    except OSError:  # no room there, or no right to run what lies there
+    except (OSError, RuntimeError):  # no home, no room there, or no right to run what lies there
         own = Path(tempfile.mkdtemp(prefix="lightning_neurohealth-"))
         try:
             return _loaded(own, name)

@@ -170,7 +170,7 @@ def kernel() -> Kernel | None:
     """The functions on this machine; ``None`` where there is no compiler, or what it makes does not add up."""
     try:
         found = Kernel(load())
-    except NoLibraryError:
+    except (NoLibraryError, AttributeError):  # or a library that is not what it is called
         return None
     return found if _adds_up(found) else None
 

@@ -69,6 +69,15 @@ def test_a_folder_that_cannot_be_made_is_done_without(cache: Path) -> None:
     assert Kernel(load())
 
 
+def test_a_user_without_a_home_has_a_kernel_too(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(compiling.Path, "home", nowhere)
+    assert Kernel(load())
+
+
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_there_is_none(cache: Path) -> None:
     with pytest.raises(NoLibraryError, match="no C compiler was found"):
