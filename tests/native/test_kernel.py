@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -109,6 +109,7 @@ def test_what_is_no_number_counts_as_in_torch(cls: type[Statistic], bad: float) 
 
 
 @pytest.mark.parametrize("cls", KNOWN)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 260), neurons=st.integers(1, 70), inner=st.integers(1, 5), seed=st.integers(0, 99))
 def test_any_shape_will_do(cls: type[Statistic], rows: int, neurons: int, inner: int, seed: int) -> None:
     x = torch.randn(rows, neurons, inner, generator=torch.Generator().manual_seed(seed))
