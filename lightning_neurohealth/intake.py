@@ -9,8 +9,8 @@ from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.sharding import Part
+from lightning_neurohealth.shortcut import NativeShortcut
 from lightning_neurohealth.signals import FLOWS, OF_ELEMENTS, Signal
-from lightning_neurohealth.straight import Straight
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
 """Signals that carry the loss scale."""
@@ -82,10 +82,9 @@ class Intake:
         else:
             self.ledger.take(subject, signal, x, part, rest=in_c)
 
-    def shortcut(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Straight | None:
+    def shortcut(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> NativeShortcut | None:
         """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
         if signal not in FLOWS or layer.part is not None or self.repeats or folded.data_ptr() != x.data_ptr():
             return None
-        native = self.ledger.native
-        way = native.plan(layer, signal, folded, self.most)
-        return None if way is None else Straight(self, x, native, way, signal in FLOWING)
+        way = self.ledger.native.plan(layer, signal, folded, self.most)
+        return None if way is None else NativeShortcut(self, self.ledger, x, way, signal in FLOWING)

@@ -36,7 +36,7 @@ STAGES: tuple[frozenset[str], ...] = tuple(
         "measures",
         "rules black_box counting",
         "measuring settings catalogue",
-        "straight",
+        "shortcut",
         "intake",
         "diagnosis",
         "memory",
@@ -85,7 +85,6 @@ ONLY: dict[str, set[str]] = {
 # Against the direction, and only so: inside a function, when all rooms are there, or for the types alone.
 LATE = {("interventions", "callback")}
 TYPES = {
-    ("straight", "intake"),
     ("restart", "monitor"),
     ("renewal", "monitor"),
     ("closing", "monitor"),

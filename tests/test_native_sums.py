@@ -155,48 +155,52 @@ def step(monitor: Monitor, net: nn.Module, x: Tensor, break_off: bool = False, o
         pass
 
 
-@pytest.mark.parametrize("how", ["break_off", "overflow"])
-@pytest.mark.parametrize("bad", [False, True], ids=["sound", "with NaN"])
-def test_a_step_that_does_not_count_does_not_count_in_c_either(how: str, bad: bool) -> None:
+def assert_same_in_c(build: Callable[[], nn.Module], run: Callable[[Monitor, nn.Module], None]) -> None:
+    """The report of ``run`` is the same whoever sums."""
     reports = []
     for fused in ("auto", False):
         torch.manual_seed(0)
-        net = MLP()
+        net = build()
         monitor = monitored(net, fused)
+        run(monitor, net)
+        reports.append(monitor.close())
+    assert_same(reports[:1], reports[1:])
+
+
+@pytest.mark.parametrize("how", ["break_off", "overflow"])
+@pytest.mark.parametrize("bad", [False, True], ids=["sound", "with NaN"])
+def test_a_step_that_does_not_count_does_not_count_in_c_either(how: str, bad: bool) -> None:
+    def run(monitor: Monitor, net: nn.Module) -> None:
         for i in range(6):
             x = torch.randn(30, 4)
             x[3] = torch.nan if bad and i == 2 else x[3]
             step(monitor, net, x, **{how: i in (2, 4)})
-        reports.append(monitor.close())
-    assert_same(reports[:1], reports[1:])
+
+    assert_same_in_c(MLP, run)
 
 
 def test_a_layer_whose_activation_is_found_later_loses_nothing() -> None:
-    reports = []
-    for fused in ("auto", False):
-        torch.manual_seed(0)
-        net = MLP()
-        act, net.act = net.act, nn.Identity()
-        monitor = monitored(net, fused)
+    def run(monitor: Monitor, net: nn.Module) -> None:
         step(monitor, net, torch.randn(30, 4))
-        net.act = act
+        net.act = nn.ReLU()
         for _ in range(3):
             step(monitor, net, torch.randn(30, 4))
-        reports.append(monitor.close())
-    assert_same(reports[:1], reports[1:])
+
+    def without() -> nn.Module:
+        net = MLP()
+        net.act = nn.Identity()
+        return net
+
+    assert_same_in_c(without, run)
 
 
 def test_tensors_that_come_in_another_layout_are_taken_too() -> None:
-    reports = []
-    for fused in ("auto", False):
-        torch.manual_seed(0)
-        net = Residual()
-        monitor = monitored(net, fused)
+    def run(monitor: Monitor, net: nn.Module) -> None:
         for i in range(6):
             x = (images, channels_last)[i % 2](4 + i // 3)
             step(monitor, net.double() if i > 3 else net, x.double() if i > 3 else x)
-        reports.append(monitor.close())
-    assert_same(reports[:1], reports[1:])
+
+    assert_same_in_c(Residual, run)
 
 
 def test_it_is_c_that_sums(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,95 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.counting.vectors import Place, Vector, placed
 from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.layers import Subject
 from lightning_neurohealth.native import TYPES, Kernel, Plan, Sum, Targets, What, kernel
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics.base import EMPTY, Kind, Partials, Statistic
+from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
 from lightning_neurohealth.statistics.slots import Share, Slot
 
-LEAST = 1 << 13
-"""Numbers in the first vector of a kind; each one after it is twice as long."""
 MANY = 64
 """Layouts that are remembered of each: texts may have another length in each step."""
-MERGE: dict[Kind, Any] = {"min": torch.minimum, "max": torch.maximum}
 
 Sizes = Mapping[tuple[Signal, type[Statistic]], What]
-Place = tuple[Tensor, Tensor]
 Most = int | str | None
-
-
-class Vector:
-    """States of one kind behind one another, and beside each of them what the current step brings to it.
-
-    Args:
-        decay: What they fade by at each measured step, ``None`` if they do not.
-    """
-
-    def __init__(self, kind: Kind, decay: float | None, size: int) -> None:
-        self.kind, self.decay = kind, decay
-        self._states = torch.full((size,), EMPTY[kind], dtype=torch.float64)
-        self._step = self._states.clone()
-        self.states, self.step = self._states[:0], self._step[:0]  # as far as they are taken
-        self._fades = 0
-
-    def place(self, size: int) -> Place | None:
-        """Room for some states and for what a step brings to them; ``None`` if there is too little."""
-        begin, end = len(self.states), len(self.states) + size
-        if end > len(self._states):
-            return None
-        self.states, self.step = self._states[:end], self._step[:end]
-        return self._states[begin:end], self._step[begin:end]
-
-    def fade(self) -> None:
-        """They do so when they are merged, or read."""
-        self._fades += self.decay is not None
-
-    def settle(self) -> None:
-        """Bring the states up to date."""
-        while self._fades and self.decay is not None:
-            self.states.mul_(self.decay)
-            self._fades -= 1
-
-    def merge(self, kernel: Kernel) -> None:
-        """What the step has brought counts."""
-        if self.kind == "sum":
-            fading = 1.0
-            if self._fades and self.decay is not None:
-                self._fades -= 1
-                self.settle()
-                fading = self.decay
-            kernel.merge(self.states, self.step, fading)
-        else:
-            MERGE[self.kind](self.states, self.step, out=self.states)
-            self.forget()
-
-    def forget(self) -> None:
-        """It does not."""
-        self.step.fill_(EMPTY[self.kind])
 
 
 class Late:
     """A statistic whose states are large: rows wait until they count, and are added to the states themselves."""
 
     def __init__(self, statistic: Statistic) -> None:
-        self.statistic = statistic
+        self.statistic, self._sums = statistic, statistic.native_sums()
         self._states: list[Tensor] = []
         self._targets = Targets([])
         self._plans: dict[torch.Size, Plan] = {}
 
     def add(self, kernel: Kernel, rows: Tensor, step: int) -> None:
         """Add rows, ``[rows, neurons, 1]``, behind one another in memory."""
-        sums = self.statistic.native_sums()
-        if not sums:
+        if not self._sums:
             self.statistic.absorb(rows, step)
             return
-        states = [getattr(self.statistic, name) for name in sums]
+        states = [getattr(self.statistic, name) for name in self._sums]
         if [id(state) for state in states] != [id(state) for state in self._states]:
             self._states, self._plans = states, {}
-            self._targets = Targets(list(zip(sums.values(), states, strict=True)))
+            self._targets = Targets(list(zip(self._sums.values(), states, strict=True)))
         plan = self._plans.get(rows.shape)
         if plan is None:
+            if len(self._plans) >= MANY:
+                self._plans.clear()
             count, neurons, _ = rows.shape
             plan = self._plans[rows.shape] = Plan((count, 1, 1, neurons), (neurons, 0, 0, 1), rows.dtype, self._targets)
         kernel.add(plan, rows, 0, 1.0, step)
@@ -288,7 +236,7 @@ class NativeSums:
             size = self._of_sizes.get((slot.signal, type(one)))
             if size is not None:
                 self._sized.append(slot)
-                sums.append((Sum(size), _placed(self._size_vectors, "sum", None, 2)[1]))
+                sums.append((Sum(size), placed(self._size_vectors, "sum", None, 2)[1]))
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
         return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums))
 
@@ -310,13 +258,4 @@ class NativeSums:
         return places
 
     def _place(self, kind: Kind, decay: float | None, size: int) -> Place:
-        return _placed(self._vectors.setdefault((kind, decay), []), kind, decay, size)
-
-
-def _placed(vectors: list[Vector], kind: Kind, decay: float | None, size: int) -> Place:
-    place = vectors[-1].place(size) if vectors else None
-    if place is None:
-        vectors.append(Vector(kind, decay, max(size, LEAST << len(vectors))))
-        place = vectors[-1].place(size)
-    assert place is not None
-    return place
+        return placed(self._vectors.setdefault((kind, decay), []), kind, decay, size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ class Histogram(Statistic):
         super().__init__(subject)
         self.edges = edges(subject.function)
         self.bins = len(self.edges) + 1
+        self._counted = Sum(What.HISTOGRAM, *_guess(subject.function, self.edges), edges=tuple(self.edges.tolist()))
         self.state("counts", "sum", (self.neurons, self.bins))
 
     def reduce(self, rows: Rows) -> Partials:
@@ -46,12 +49,14 @@ class Histogram(Statistic):
         return {"counts": counts[:nowhere].view(x.shape[1], self.bins)}
 
     def native_sums(self) -> dict[str, Sum]:
-        found = self.edges.tolist()
-        if len(found) == BINS - 1:
-            counts = Sum(What.HISTOGRAM, found[0], found[1] - found[0], edges=tuple(found))
-        else:
-            counts = Sum(What.HISTOGRAM, high=OCTAVES.index(found[0]), edges=tuple(found))
-        return {"rows": ROWS, "counts": counts}
+        return {"rows": ROWS, "counts": self._counted}
+
+
+def _guess(function: Activation, edges: Tensor) -> tuple[float, float]:
+    """Where C looks for a bin first: of even ones the first edge and the width, else NaN and how many are left out."""
+    if function.lower is not None and function.upper is not None:
+        return float(edges[0]), float(edges[1] - edges[0])
+    return math.nan, OCTAVES.index(float(edges[0]))
 
 
 def edges(function: Activation) -> Tensor:

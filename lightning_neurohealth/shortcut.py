@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from lightning_neurohealth.counting.native_sums import NativeSums, Route
+from lightning_neurohealth.counting.ledger import Ledger
+from lightning_neurohealth.counting.native_sums import Route
 from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.native import Plan
 
-if TYPE_CHECKING:
-    from lightning_neurohealth.intake import Intake
+
+class Moment(Protocol):
+    """What changes from step to step.
+
+    Attributes:
+        phase: Says which rows count.
+        gradient_scale: What turns a gradient as it flows into that of the loss of the whole step.
+    """
+
+    phase: int
+    gradient_scale: Tensor | float
 
 
-class Straight:
+class NativeShortcut:
     """Takes one signal of one layer for as long as its tensors lie in memory as the first one did.
 
     Args:
@@ -23,12 +33,10 @@ class Straight:
         scaled: True if it carries the loss scale.
     """
 
-    __slots__ = ("_dtype", "_intake", "_native", "_pick", "_plan", "_route", "_scaled", "_shape", "_strides")
+    __slots__ = ("_dtype", "_ledger", "_moment", "_pick", "_plan", "_route", "_scaled", "_shape", "_strides")
 
-    def __init__(
-        self, intake: Intake, x: Tensor, native: NativeSums, way: tuple[Route, Pick, Plan], scaled: bool
-    ) -> None:
-        self._intake, self._native, self._scaled = intake, native, scaled
+    def __init__(self, moment: Moment, ledger: Ledger, x: Tensor, way: tuple[Route, Pick, Plan], scaled: bool) -> None:
+        self._moment, self._ledger, self._scaled = moment, ledger, scaled
         self._route, self._pick, self._plan = way
         self._shape, self._strides, self._dtype = x.shape, x.stride(), x.dtype
 
@@ -44,7 +52,7 @@ class Straight:
             or x.is_neg()
         ):
             return False
-        intake = self._intake
-        scale = float(intake.gradient_scale) if self._scaled else 1.0
-        self._native.add(self._route, self._pick, self._plan, x, intake.phase, scale, intake.ledger.step)
+        moment, ledger = self._moment, self._ledger
+        scale = float(moment.gradient_scale) if self._scaled else 1.0
+        ledger.native.add(self._route, self._pick, self._plan, x, moment.phase, scale, ledger.step)
         return True
