@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_neurohealth.across import Across
+from lightning_neurohealth.alike import grouped
 from lightning_neurohealth.counting.ledger import Book
 from lightning_neurohealth.layers import Layer
 from lightning_neurohealth.measures import Measure
@@ -58,14 +59,19 @@ def measure_all(
     run: Run,
 ) -> Numbers:
     """Every measure of every subject that has what the measure needs."""
-    numbers = Numbers()
+    numbers = Numbers(layers={name: {} for name in layers})
+    of_layers = [books[layer] for layer in layers.values()]
+    alike, others = grouped(layers, of_layers)
     for measure in measures:
         if measure.subject == "layer":
-            following: list[Book] = [*(books[layer] for layer in layers.values()), {}][1:]
-            for (name, layer), after in zip(layers.items(), following, strict=False):
-                value = _try(measure, layer, books[layer], numbers, f" on {name}", after)
-                if value is not None:
-                    numbers.layers.setdefault(name, {})[measure.name] = value
+            single = others.copy()
+            for group in alike:
+                try:
+                    for name, number in group.values(measure).items():
+                        numbers.layers[name][measure.name] = number
+                except Exception:  # one by one it is known whose it is, or there is none
+                    single.update(group.names)
+            _one_by_one(measure, layers, of_layers, single, numbers)
         elif measure.subject == "parameters":
             value = _try(measure, parameters, books.get(parameters, {}), numbers)
             if value is not None:
@@ -77,7 +83,17 @@ def measure_all(
             value = _try(measure, run, books.get(run, {}), numbers)
             if value is not None:
                 numbers.run[measure.name] = value
+    numbers.layers = {name: found for name, found in numbers.layers.items() if found}
     return numbers
+
+
+def _one_by_one(
+    measure: Measure, layers: Mapping[str, Layer], books: Sequence[Book], names: Container[str], numbers: Numbers
+) -> None:
+    for (name, layer), book, after in zip(layers.items(), books, [*books, {}][1:], strict=True):
+        value = _try(measure, layer, book, numbers, f" on {name}", after) if name in names else None
+        if value is not None:
+            numbers.layers[name][measure.name] = value
 
 
 def saw_nothing(book: Book) -> bool:

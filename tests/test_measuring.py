@@ -53,3 +53,8 @@ def test_a_measure_that_fails_on_one_layer_is_kept_of_all_others() -> None:
 @pytest.mark.parametrize(("measure", "wanted"), [(Picky, True), (Plain, False)])
 def test_only_who_asks_for_the_subject_gets_it(measure: type[Measure], wanted: bool) -> None:
     assert measure.wants_subject is wanted
+
+
+def test_a_model_without_layers_has_no_numbers_of_any() -> None:
+    run, table = Run(CPU), parameters()
+    assert measure_all([Plain()], {run: {}, table: {}}, {}, table, run).layers == {}

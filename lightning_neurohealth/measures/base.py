@@ -24,6 +24,10 @@ class Measure(ABC):
     that of the next layer in the order of execution. A parameter named ``subject`` gets the layer (or the table of
     parameters, or the run) itself.
 
+    Write it for one layer. Of many that are alike one call gives the numbers of all, by ``torch.func.vmap``, unless it
+    chooses by a number (``if x > 0``) or asks the layer for more than its width, function and fans: then each has its
+    own call, which takes longer and gives the same.
+
     Attributes:
         name: The class's name in snake case, as in reports and loggers.
         needs: Signal to statistic.

@@ -61,7 +61,7 @@ class Moments(Statistic):
     @property
     def variance_within(self) -> Tensor:
         """Variance over the rows of a batch, ``[neurons]``; over all rows where every batch had but one."""
-        return self.within / self.freedom if self.freedom > 0 else self.variance
+        return torch.where(self.freedom > 0, self.within / self.freedom, self.variance)
 
     @property
     def pooled_variance(self) -> Tensor:
