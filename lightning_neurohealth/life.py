@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,15 +70,22 @@ class Life:
         )
 
     def observe(self, silent: Tensor, rows: float, window: Window) -> None:
-        """Take one window in which the layer has seen ``rows`` rows and these neurons were silent."""
+        """Take one window in which the layer has seen ``rows`` rows and these neurons were silent.
+
+        Tensors are replaced and never changed, as copies share them.
+        """
+        start = window.seen - window.steps
+        if not (silent.any() or self.windows.any() or self.born.any()):
+            self.active = torch.full_like(self.active, start)  # all else stays as it is
+            return
         began, ended = silent & (self.windows == 0), ~silent & (self.windows > 0)
         for name, more in (("rows", rows), ("measured", window.measured), ("epochs", window.epochs), ("windows", 1)):
             total = getattr(self, name)
             setattr(self, name, torch.where(silent, total + more, torch.zeros_like(total)))
-        self.born &= silent
-        self.deaths += (began & ~self.born).long()
-        self.active = self.active.where(silent, window.seen - window.steps)
-        self.died = torch.where(began, window.seen - window.steps, self.died).where(silent, -1)
+        self.born = self.born & silent
+        self.deaths = self.deaths + (began & ~self.born).long()
+        self.active = self.active.where(silent, start)
+        self.died = torch.where(began, start, self.died).where(silent, -1)
         self.rate = torch.where(began, window.learning_rate, self.rate).where(silent, torch.nan)
         self.revived = torch.where(ended, window.seen, self.revived)
         self.silent = silent
@@ -103,7 +110,7 @@ class Life:
 
     def copy(self) -> Life:
         """A life of its own, which later windows do not change."""
-        return Life(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
+        return replace(self)
 
 
 def _by_step(which: Tensor, steps: Tensor) -> dict[str, list[int]]:
@@ -122,23 +129,31 @@ def observe(
     window: Window,
 ) -> None:
     """Take the measures of one window, and of the first measured step, into the lives of all layers."""
-    for name, layer in layers.items():
-        silent = silent_neurons(layer, now.get(name, {}))
-        if silent is None:
-            continue
+    for name, silent in silent_neurons(layers, now).items():
         known = lives.get(name)
         if known is None or len(known.silent) != len(silent):
-            at_birth = silent_neurons(layer, initial.get(name, {}))
-            known = lives[name] = Life.of(silent if at_birth is None or len(at_birth) != len(silent) else at_birth)
+            at_birth = silent_neurons({name: layers[name]}, initial).get(name, silent)
+            known = lives[name] = Life.of(silent if len(at_birth) != len(silent) else at_birth)
         known.observe(silent, float(now[name]["activation_rows"]), window)
 
 
-def silent_neurons(layer: Layer, measures: Mapping[str, Tensor]) -> Tensor | None:
-    """Neurons with a constant output and no slope, bool ``[neurons]``; ``None`` where that was not measured."""
-    if not all(name in measures for name in MEASURES):
-        return None
-    off = (measures["zero_rate"] == 1) & (measures["on_rate"] == 0)
-    slope = measures.get("slope")
-    if slope is None:  # then only an exact flat end at 0 is proof
-        return off & (0.0 in layer.function.dead_values)
-    return (off | (measures["activation_std"] == 0)) & (slope == 0) & (off | bool(layer.function.dead_values))
+def silent_neurons(layers: Mapping[str, Layer], numbers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Neurons with a constant output and no slope, bool ``[neurons]``, of each layer of which that was measured."""
+    names = [name for name in layers if name in numbers and all(measure in numbers[name] for measure in MEASURES)]
+    if not names:
+        return {}
+    of_each = [numbers[name] for name in names]
+    sizes = [len(measures["on_rate"]) for measures in of_each]
+    on_rate, zero_rate, std = (torch.cat([m[name] for m in of_each]) for name in MEASURES[:3])
+    slope = torch.cat([m["slope"] if "slope" in m else torch.zeros_like(m["on_rate"]) for m in of_each])
+    flat_ends = [layers[name].function.dead_values for name in names]
+    known = _spread(["slope" in m for m in of_each], sizes)
+    proof = known | _spread([0.0 in ends for ends in flat_ends], sizes)  # else only an exact flat end at 0 is proof
+    off = (zero_rate == 1) & (on_rate == 0)
+    constant = off | ((std == 0) & known & _spread([bool(ends) for ends in flat_ends], sizes))
+    silent = constant & (slope == 0) & proof
+    return {name: own.clone() for name, own in zip(names, silent.split(sizes), strict=True)}
+
+
+def _spread(of_layers: list[bool], sizes: list[int]) -> Tensor:
+    return torch.tensor(of_layers).repeat_interleave(torch.tensor(sizes))

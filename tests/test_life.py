@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -95,10 +96,59 @@ def test_a_window_without_rows_changes_nothing() -> None:
 
 def test_without_a_slope_only_zero_behind_a_dead_zone_is_proof() -> None:
     seen = measures(torch.tensor([True, False]))
-    assert silent_neurons(by_hand.layer(2), seen).tolist() == [True, False]
-    assert silent_neurons(by_hand.layer(2, nn.GELU()), seen).tolist() == [False, False]
     flat = {**seen, "slope": torch.zeros(2)}
-    assert silent_neurons(by_hand.layer(2, nn.GELU()), flat).tolist() == [True, False]
+    constant = {**flat, "on_rate": torch.ones(2), "zero_rate": torch.zeros(2)}  # 6 for ReLU6, 0.1 for a GELU
+    layers = {
+        "relu": by_hand.layer(2),
+        "gelu": by_hand.layer(2, nn.GELU()),
+        "flat gelu": by_hand.layer(2, nn.GELU()),
+        "constant gelu": by_hand.layer(2, nn.GELU()),
+        "unseen": by_hand.layer(2),
+        "constant relu6": by_hand.layer(2, nn.ReLU6()),
+        "steep relu": by_hand.layer(2),
+    }
+    numbers = {
+        "relu": seen,
+        "gelu": seen,
+        "flat gelu": flat,
+        "constant gelu": constant,
+        "unseen": {"slope": torch.zeros(2)},
+        "constant relu6": constant,
+        "steep relu": {**flat, "slope": torch.tensor([1.0, 0.0])},
+    }
+    expected = {
+        "relu": [True, False],
+        "gelu": [False, False],
+        "flat gelu": [True, False],
+        "constant gelu": [False, False],
+        "constant relu6": [True, False],
+        "steep relu": [False, False],
+    }
+    assert {name: silent.tolist() for name, silent in silent_neurons(layers, numbers).items()} == expected
+    for name, silent in expected.items():
+        alone = silent_neurons({name: layers[name]}, numbers)[name]
+        assert alone.tolist() == silent
+        assert alone.untyped_storage().nbytes() == 2, "holds what is of other layers"
+
+
+def test_uneventful_windows_say_only_when_all_were_last_active() -> None:
+    life = life_of([[False, False]] * 3)
+    never = Life.of(torch.zeros(2, dtype=torch.bool))
+    for field in fields(Life):
+        before, after = getattr(never, field.name), getattr(life, field.name)
+        expected = torch.full_like(before, 20) if field.name == "active" else before
+        torch.testing.assert_close(after, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("silent", [[True, False], [False, True], [False, False]])
+def test_what_follows_leaves_no_trace_in_a_copy(silent: list[bool]) -> None:
+    life = Life.of(torch.tensor([True, False]))
+    copy = life.copy()
+    before = {field.name: getattr(copy, field.name).clone() for field in fields(Life)}
+    for _ in range(2):
+        life.observe(torch.tensor(silent), 50.0, by_hand.window())
+    for name, value in before.items():
+        torch.testing.assert_close(getattr(copy, name), value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_follows_a_network_that_dies_and_is_cured() -> None:

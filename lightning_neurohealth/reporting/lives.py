@@ -67,8 +67,7 @@ def _entries(place: int, life: Life) -> Tensor:
 
 
 def _life(entries: Tensor, uneventful: Life) -> Life:
-    life, neurons = uneventful.copy(), entries[:, 0].long()
-    for name, values in zip(FIELDS, entries[:, 1:].unbind(1), strict=True):
-        field = getattr(life, name)
+    told, neurons = {name: getattr(uneventful, name).clone() for name in FIELDS}, entries[:, 0].long()
+    for field, values in zip(told.values(), entries[:, 1:].unbind(1), strict=True):
         field[neurons] = values.to(field.dtype)
-    return life
+    return replace(uneventful, **told)
