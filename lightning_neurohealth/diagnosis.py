@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from lightning_neurohealth.across import Earlier
@@ -72,10 +73,11 @@ class Diagnosis:
         streaks: dict[tuple[str, str | None], Streak] = {}
         since: dict[tuple[str, str | None], tuple[int, int]] = {}
         firm: set[tuple[str, str | None]] = set()
+        of_layers = {name: {**numbers.run, **numbers.of(layer)} for name, layer in layers.items()}
         for rule in list(self.rules):
             if window.seen < rule.grace:
                 continue
-            for layer, verdict in self._verdicts(rule, facts, numbers):
+            for layer, verdict in self._verdicts(rule, facts, numbers, of_layers):
                 place = layer.name if layer else verdict.layer
                 if layer is not None and layer.weight in frozen and verdict.severity > Severity.WARNING:
                     message = f"{verdict.message}; the layer is frozen, so that nothing can be lost or cured in it"
@@ -121,13 +123,15 @@ class Diagnosis:
         windows = [*(w for w, _ in self._history), window]
         return rates | {(w.epoch, w.step): w.learning_rate for w in windows if not math.isnan(w.learning_rate)}
 
-    def _verdicts(self, rule: Rule, facts: dict[str, Any], numbers: Numbers) -> list[tuple[Layer | None, Verdict]]:
+    def _verdicts(
+        self, rule: Rule, facts: dict[str, Any], numbers: Numbers, of_layers: Mapping[str, Mapping[str, Any]]
+    ) -> list[tuple[Layer | None, Verdict]]:
         try:
             if isinstance(rule, LayerRule):
                 verdicts = []
                 for layer in facts["layers"].values():
                     own = {"layer": layer, "past": self._past_of(rule, layer), "life": self.lives.get(layer.name)}
-                    arguments = _arguments(rule, {**numbers.run, **numbers.of(layer)}, {**facts, **own})
+                    arguments = _arguments(rule, of_layers[layer.name], {**facts, **own})
                     verdict = None if arguments is None else rule.judge(**arguments)
                     if verdict is not None:
                         verdicts.append((layer, verdict))
@@ -181,13 +185,23 @@ def _arguments(rule: Rule, measures: Mapping[str, Any], facts: Mapping[str, Any]
     """What ``judge`` asks for, or nothing where a measure that it needs does not exist here."""
     if not _complete(rule, measures):
         return None
-    code = type(rule).judge.__code__
-    asked = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    if any(name in FACTS and facts[name] is None for name in asked):
+    of_facts, of_measures = _asked(type(rule))
+    found = {name: facts[name] for name in of_facts}
+    if any(fact is None for fact in found.values()):
         return None
-    found = {name: facts[name] if name in facts else measures.get(name) for name in asked}
-    return {name: value for name, value in found.items() if value is not None}
+    for name in of_measures:
+        value = measures.get(name)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+@cache
+def _asked(kind: type[Rule]) -> tuple[list[str], list[str]]:
+    code = kind.judge.__code__
+    asked = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    return [name for name in asked if name in FACTS], [name for name in asked if name not in FACTS]
 
 
 def _complete(rule: Rule, measures: Mapping[str, Any]) -> bool:
-    return all(name in measures or optional for name, optional in rule.needs.items())
+    return all(optional or name in measures for name, optional in rule.needs.items())

@@ -91,6 +91,8 @@ class DeadNeurons(Bands, LayerRule):
         init_scale: Tensor | None = None,
         update_ratio: Tensor | None = None,
     ) -> Verdict | None:
+        if not bool(life.silent.any()):
+            return None
         rows, steps = torch.full_like(life.rows, self.rows), torch.full_like(life.measured, self.steps)
         if preactivation_mean is not None and preactivation_std is not None and bias_negativity is not None:
             depth = _depth(layer, preactivation_mean, preactivation_std)

@@ -99,10 +99,12 @@ class ExplodingActivations(RunRule):
             if name not in layers or layers[name].output:
                 continue
             scale = float(value)
+            if not scale > self.growth * largest:
+                continue
             before = [
                 float(p.measures["activation_scale"][name]) for p in past if name in p.measures["activation_scale"]
             ]
-            if len(before) >= 2 and 0 < before[-2] < before[-1] < scale and scale > self.growth * largest:
+            if len(before) >= 2 and 0 < before[-2] < before[-1] < scale:
                 yield self._verdict(
                     scale / before[0],
                     name,

@@ -61,14 +61,16 @@ class NonFinite(RunRule):
             "train_loss": train_loss,
             "update_ratio": update_ratio or {},
         }
-        if not _Origin(now, list(layers), None).found:
+        order = list(layers)
+        began = _Origin(now, order, window.breakdown)
+        if not began.found:
             return
-        # once the weights are broken everything is: what counts is where it began
-        windows = [_Origin(entry.measures, list(layers), entry.window.breakdown) for entry in past]
-        windows.append(_Origin(now, list(layers), window.breakdown))
-        while len(windows) > 1 and windows[-2].found:
-            windows.pop()
-        yield windows[-1].verdict()
+        for entry in reversed(past):  # once the weights are broken everything is: what counts is where it began
+            before = _Origin(entry.measures, order, entry.window.breakdown)
+            if not before.found:
+                break
+            began = before
+        yield began.verdict()
 
 
 class _Origin:
@@ -78,15 +80,21 @@ class _Origin:
         self.breakdown = breakdown
         steps, self.rates = measures["nonfinite_step"], measures["nonfinite_rate"]
         self.entrance = next(iter(order), None)
-        self.steps = {n: float(steps[n]) for n in order if n in steps and math.isfinite(float(steps[n]))}
+        seen = {name: float(steps[name]) for name in order if name in steps}
+        self.steps = {name: step for name, step in seen.items() if math.isfinite(step)}
         self.loss, self.gradient = float(measures["nonfinite_loss_step"]), float(measures["nonfinite_gradient_step"])
         self.broken = [name for name, rate in measures["parameter_nonfinite_rate"].items() if float(rate) > 0]
-        ratios = [float(ratio) for ratio in measures.get("update_ratio", {}).values()]
-        self.step_size = middle(ratio for ratio in ratios if math.isfinite(ratio))
+        self.ratios = measures.get("update_ratio", {})
         losses = measures.get("train_loss")
         self.losses = [] if losses is None else blow_up(losses.tolist())
         self.first = min([*self.steps.values(), self.loss, self.gradient])
         self.found = math.isfinite(self.first) or bool(self.broken)
+
+    @property
+    def step_size(self) -> float:
+        """Middle of the ratios of updates that are finite."""
+        ratios = map(float, self.ratios.values())
+        return middle(ratio for ratio in ratios if math.isfinite(ratio))
 
     def verdict(self) -> Verdict:
         first, loss, gradient = self.first, self.loss, self.gradient
@@ -119,9 +127,9 @@ class _Origin:
                 f"the loss grew from {self.losses[0]:.2g} to {self.losses[-1]:.2g} in the {len(self.losses)} steps "
                 f"before it: steps too large threw the weights further and further, until a number overflowed; {cause}"
             )
-        elif self.step_size > REPLACED:
+        elif (step_size := self.step_size) > REPLACED:
             cause = (
-                f"steps of this window changed parameters by {self.step_size:.2g} times their size (median), which "
+                f"steps of this window changed parameters by {step_size:.2g} times their size (median), which "
                 f"points to the learning rate; {cause}"
             )
         bad = self.rates[layer] > 0 if layer is not None else None

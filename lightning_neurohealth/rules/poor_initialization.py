@@ -85,7 +85,8 @@ class PoorInitialization(RunRule):
         now = dict(zip(ALIKE, (twin_distance, activation_mean, activation_std), strict=True))
         alike = False
         for name, layer in hidden.items():
-            share = min(self._copies(layer, parameters, when) for when in (initial, now))
+            share = self._copies(layer, parameters, initial)
+            share = min(share, self._copies(layer, parameters, now)) if share else share
             if share >= self.identical:
                 yield self._identical(layer, share)
                 alike = True

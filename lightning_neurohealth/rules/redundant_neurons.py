@@ -128,7 +128,10 @@ def copies(twin_distance: Tensor, mean: Tensor, std: Tensor, bound: float) -> Te
 
     A neuron that is constant over the data is nobody's copy: all dead ones look the same.
     """
-    near = ((twin_distance <= bound) & (std > 0)).nonzero().flatten()
+    alike = (twin_distance <= bound) & (std > 0)
+    if not alike.any():
+        return alike
+    near = alike.nonzero().flatten()
     near = near[(std + mean)[near].argsort()]
     mean, spread, found = mean[near], std[near], torch.zeros(len(near), dtype=torch.bool)
     for shift in range(1, min(NEIGHBOURS + 1, len(near))):
