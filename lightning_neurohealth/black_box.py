@@ -55,6 +55,7 @@ class BlackBox:
         self._layouts: dict[Layout, tuple[Tensor, Tensor]] = {}
         self._waiting: list[tuple[int, Layout, list[Tensor], Tensor]] = []
         self._sized: list[int] = []
+        self._slots: list[Slot] = []
         self._last: tuple[list[Brought], Layout] = [], ()
         self.clear()
 
@@ -72,21 +73,12 @@ class BlackBox:
 
     def take(self, pending: Sequence[Share], step: int, sizes: tuple[list[Slot], Tensor] = NOTHING) -> None:
         """A measured step has brought ``pending``, and ``sizes`` of some more slots, of each a sum and of how many."""
-        parts: list[Tensor] = []
-        brought: list[Brought] = []
-        for share in pending if not any(map(_has_superseded, pending)) else one_by_one(pending):
-            source = SOURCES.get(type(share.members.first))
-            if source is None or share.signal is not source[0] or _has_superseded(share):
-                continue
-            rows, part = share.partials["rows"], share.partials[source[1]]
-            if isinstance(part, Tensor) and rows:
-                brought.append((share.slots, int(rows), source))
-                parts.append(part)
+        parts, brought = self._brought(pending) if pending else ([], [])
         slots, of_slots = sizes
-        for slot in slots[len(self._sized) :]:
-            _, _, kind, power = next(source for source in SOURCES.values() if source[0] is slot.signal)
-            self._sized.append(self._column(slot.subject, kind, power))
-        superseded = [i for i, slot in enumerate(slots) if isinstance(slot.subject, Layer) and slot.subject.superseded]
+        if len(slots) != len(self._sized) or (slots and slots is not self._slots):
+            self._take_in()
+            self._slots, self._sized = slots, [self._column_of(slot) for slot in slots]
+        superseded = [place for place, slot in enumerate(slots) if _is_superseded(slot.subject)]
         if superseded:
             of_slots[superseded] = 0.0
         if parts or slots:
@@ -111,12 +103,29 @@ class BlackBox:
 
     # How
 
+    def _brought(self, pending: Sequence[Share]) -> tuple[list[Tensor], list[Brought]]:
+        parts: list[Tensor] = []
+        brought: list[Brought] = []
+        for share in pending if not any(map(_has_superseded, pending)) else one_by_one(pending):
+            source = SOURCES.get(type(share.members.first))
+            if source is None or share.signal is not source[0] or _has_superseded(share):
+                continue
+            rows, part = share.partials["rows"], share.partials[source[1]]
+            if isinstance(part, Tensor) and rows:
+                brought.append((share.slots, int(rows), source))
+                parts.append(part)
+        return parts, brought
+
     def _layout(self, brought: list[Brought]) -> Layout:
         return tuple(
             (self._column(slot.subject, source[2], source[3]), slot.subject.neurons, rows)
             for slots, rows, source in brought
             for slot in slots
         )
+
+    def _column_of(self, slot: Slot) -> int:
+        _, _, kind, power = next(source for source in SOURCES.values() if source[0] is slot.signal)
+        return self._column(slot.subject, kind, power)
 
     def _column(self, layer: Subject, signal: str, power: float) -> int:
         column = self._columns.get((layer.name, signal))
@@ -128,7 +137,7 @@ class BlackBox:
 
     def _take_in(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for (layout, _), taken in groupby(waiting, lambda taken: (taken[1], len(taken[3]))):
+        for layout, taken in groupby(waiting, lambda taken: taken[1]):
             steps, _, parts, sizes = zip(*taken, strict=True)
             if self._apart:
                 parts = tuple([part.to(self.device) for part in of_one] for of_one in parts)
@@ -145,7 +154,7 @@ class BlackBox:
             self._layouts = {layout: self._plan(layout)}
         index, counts = self._layouts[layout]
         sums = counts.new_zeros(len(numbers), len(counts)).index_add_(1, index, numbers)
-        columns = torch.tensor(self._sized[: sizes.shape[1]], dtype=torch.int64, device=self.device)
+        columns = torch.tensor(self._sized, dtype=torch.int64, device=self.device)
         sums.index_add_(1, columns, sizes[..., 0])
         counts = counts.repeat(len(numbers), 1).index_add_(1, columns, sizes[..., 1])
         return torch.where(counts > 0, sums / counts, -1.0)
@@ -168,5 +177,9 @@ class BlackBox:
         self._open = self._open & ~bad.any()
 
 
+def _is_superseded(subject: Subject) -> bool:
+    return isinstance(subject, Layer) and subject.superseded
+
+
 def _has_superseded(share: Share) -> bool:
-    return any(isinstance(slot.subject, Layer) and slot.subject.superseded for slot in share.slots)
+    return any(_is_superseded(slot.subject) for slot in share.slots)

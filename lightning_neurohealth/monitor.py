@@ -271,7 +271,7 @@ class Monitor:
         if value.numel() != 1 or value.is_complex():
             self.bad_loss = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
             return
-        self.ledger.record_later(self.run, Signal.LOSS, value.detach().clone())
+        self.ledger.record_later(self.run, Signal.LOSS, value)
 
     def record_answers(self, labels: Tensor, predictions: Tensor | None = None) -> None:
         """What the samples of this step are, and what the model says they are; for ``output_correlation``.

@@ -13,6 +13,7 @@ from lightning_neurohealth.counting.merging import Merged, Merger
 from lightning_neurohealth.counting.native_sums import Most, NativeSums, Sizes
 from lightning_neurohealth.counting.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.counting.spreading import spread
+from lightning_neurohealth.counting.strip import MANY, Strip
 from lightning_neurohealth.counting.tally import Tally
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
@@ -29,8 +30,6 @@ from lightning_neurohealth.statistics.workspace import Workspace
 __all__ = ["Book", "Ledger"]
 
 SNAPSHOTS = STANDING | {Signal.PARAMETER_CHANGE}
-MANY = 64
-"""Numbers that wait at most until they are added."""
 
 
 def _is_nonnegative(slot: Slot) -> bool:
@@ -55,6 +54,7 @@ class Ledger(Shelf):
     def __init__(self, measures: Iterable[Measure], fused: Fuse = False, sizes: Sizes = MappingProxyType({})) -> None:
         super().__init__(measures)
         self._fusion = Fusion(fused)
+        self._on_host = fused is not False
         self.step = 0
         self.first_owed = True
         self.sums: list[float] = []
@@ -66,8 +66,8 @@ class Ledger(Shelf):
         self._workspace = Workspace()
         self._waiting = Waiting(self._workspace)
         self._together: dict[tuple[Slot, ...], list[Members]] = {}
-        self._later: dict[tuple[Subject, Signal], list[tuple[Tensor, int, int]]] = {}
-        self._most_late = self._behind = 0
+        self._later: dict[tuple[Subject, Signal], Strip] = {}
+        self._behind = 0
         self._in_step: dict[tuple[Signal | None, int], list[Series]] = {}
         self._tally = Tally()
         self._merger = Merger(self)
@@ -144,7 +144,7 @@ class Ledger(Shelf):
 
     def _forget_slots(self) -> None:
         self._slots.clear()
-        self.native.forget_routes()
+        self.native.forget_routes(self.statistics())
 
     def _take_part(self, subject: Subject, signal: Signal, x: Tensor, part: Part) -> None:
         slot = self._slot(subject, signal)  # on ranks without a neuron too: all pack the same
@@ -163,10 +163,14 @@ class Ledger(Shelf):
             statistic.merge(statistic.partials(x, self.step))
 
     def record_later(self, subject: Subject, signal: Signal, x: Tensor) -> None:
-        """Take the one number ``x`` of this step; those of many steps are added in one call."""
-        later = self._later.setdefault((subject, signal), [])
-        later.append((x, self.step, self._behind))
-        self._most_late = max(self._most_late, len(later))
+        """Take the one number that ``x`` is now, of this step; those of many steps are added in one call."""
+        later = self._later.get((subject, signal))
+        if later is not None and later.full:
+            self._keep_up()
+            later = None
+        if later is None:
+            later = self._later[subject, signal] = Strip(subject.device, self._on_host and subject.device.type == "cpu")
+        later.add(x, self.step, self._behind)
 
     def settle(self) -> None:
         """Bring all states up to date."""
@@ -176,20 +180,17 @@ class Ledger(Shelf):
 
     def _keep_up(self) -> None:
         """Bring the series to the current step."""
-        later, self._later, self._most_late = self._later, {}, 0
+        strips, self._later = self._later, {}
         behind, self._behind = self._behind, 0
         extended: set[Statistic] = set()
-        for (subject, signal), numbers in later.items():
-            taken, steps, places = zip(*numbers, strict=True)
-            if any(x.dim() or x.dtype != taken[0].dtype for x in taken):
-                taken = tuple(x.reshape(()).double() for x in taken)
-            values = torch.stack(taken).double()
+        for (subject, signal), later in strips.items():
+            values = later.values()
             for statistic in self.open(subject, signal.subject).get(signal, ()):
                 if isinstance(statistic, Series):
-                    statistic.extend(values, places, behind)
+                    statistic.extend(values, later.places, behind)
                     extended.add(statistic)
                 else:
-                    statistic.take_steps(values, steps)
+                    statistic.take_steps(values, later.steps)
         for one in self._series(None):
             if one not in extended:
                 one.advance(behind)
@@ -266,7 +267,7 @@ class Ledger(Shelf):
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
         if only is None:
             self._behind += 1
-            if self._most_late >= MANY:
+            if self._behind >= MANY:
                 self._keep_up()
             return
         for one in self._series(only):
@@ -342,7 +343,7 @@ class Ledger(Shelf):
     def reset(self) -> None:
         """Begin a new window; exponential averages go on."""
         self._workspace.clear()  # weights may be larger than all that comes until the next one ends
-        self._later, self._most_late, self._behind, self._tally = {}, 0, 0, Tally()
+        self._later, self._behind, self._tally = {}, 0, Tally()
         for statistic in self.statistics():
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -156,12 +156,23 @@ class NativeSums:
             plan = route.plans[key] = pick, Plan(pick.shape, pick.strides, x.dtype, route.targets)
         return plan
 
-    def forget_routes(self) -> None:
-        """Statistics may have become others."""
+    def forget_routes(self, kept: Iterable[Statistic]) -> None:
+        """Statistics may have become others; between two steps, states of those that are ``kept`` move together."""
         for route in self.routes.values():
             if route is not None:
                 route.open = False
         self.routes.clear()
+        if self._touched:
+            return  # what the step has brought lies beside the states
+        self.settle()
+        bound, self._bound, self._vectors = self._bound, {}, {}
+        self._sized, self._size_vectors = [], []
+        for statistic in kept:
+            if statistic in bound:
+                if bound[statistic]:
+                    self._bind(statistic)
+                else:
+                    self._bound[statistic] = {}
 
     # A step
 
@@ -213,9 +224,12 @@ class NativeSums:
             self._forget()
 
     def sizes(self) -> tuple[list[Slot], Tensor]:
-        """Whose sizes somebody wants, and what the step has brought of each, ``[slots, 2]``: a sum and of how many."""
+        """Whose sizes somebody wants, and what the step has brought of each, ``[slots, 2]``: a sum and of how many.
+
+        The list only grows, until another takes its place.
+        """
         if not self._sized:
-            return [], torch.zeros(0, 2, dtype=torch.float64)
+            return self._sized, torch.zeros(0, 2, dtype=torch.float64)
         sizes = [vector.step.view(-1, 2) for vector in self._size_vectors]
         return self._sized, sizes[0].clone() if len(sizes) == 1 else torch.cat(sizes)
 

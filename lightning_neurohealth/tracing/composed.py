@@ -46,12 +46,15 @@ class Composed:
     def __init__(self) -> None:
         self.verdicts: dict[str, Activation | None] = {}
         self._tries: Counter[str] = Counter()
-        self.clear()
+        self._from: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._inner: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def clear(self) -> None:
         """Forget the tensors of a step."""
-        self._from: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self._inner: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        if self._from:
+            self._from = WeakIdKeyDictionary()
+        if self._inner:
+            self._inner = WeakIdKeyDictionary()
 
     def root(self, tensor: Tensor) -> Tensor:
         """The tensor of which ``tensor`` is computed element by element; itself if there is none."""

@@ -79,12 +79,15 @@ class Origins:
 
     def __init__(self, parameters: Container[int] = ()) -> None:
         self._parameters = parameters
-        self.clear()
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._computed: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def clear(self) -> None:
         """Forget them all."""
-        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self._computed: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        if self._known:
+            self._known = WeakIdKeyDictionary()
+        if self._computed:
+            self._computed = WeakIdKeyDictionary()
 
     def of(self, tensor: Tensor) -> Origin:
         """The origin of ``tensor``; ``NOWHERE`` for one that no layer feeds."""
