@@ -21,7 +21,7 @@ from lightning_neurohealth.tracing.finder import LayerFinder
 
 
 class Shortcut(Protocol):
-    """A shorter way for tensors of one layer that lie in memory as an earlier one did."""
+    """A shorter way for tensors of one subject that lie in memory as an earlier one did."""
 
     def take(self, x: Tensor) -> bool:
         """Take ``x`` as it is; false, and nothing is done, if it lies otherwise."""
@@ -36,7 +36,7 @@ class Receiver(Protocol):
     def wants(self, signal: Signal) -> bool:
         """False where nothing would be done with it."""
 
-    def shortcut(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Shortcut | None:
+    def shortcut(self, subject: Subject, signal: Signal, x: Tensor, folded: Tensor) -> Shortcut | None:
         """One for further tensors that lie as ``x`` does, which ``take`` got as ``folded``."""
 
 

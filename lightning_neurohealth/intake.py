@@ -82,9 +82,12 @@ class Intake:
         else:
             self.ledger.take(subject, signal, x, part, rest=in_c)
 
-    def shortcut(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> NativeShortcut | None:
+    def shortcut(self, subject: Subject, signal: Signal, x: Tensor, folded: Tensor) -> NativeShortcut | None:
         """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
-        if signal not in FLOWS or layer.part is not None or self.repeats or folded.data_ptr() != x.data_ptr():
+        if isinstance(subject, Layer):
+            if signal not in FLOWS or subject.part is not None or self.repeats or folded.data_ptr() != x.data_ptr():
+                return None
+        elif signal not in IN_C:
             return None
-        way = self.ledger.native.plan(layer, signal, folded, self.most)
+        way = self.ledger.native.plan(subject, signal, folded, self.most if signal in FLOWS else None)
         return None if way is None else NativeShortcut(self, self.ledger, x, way, signal in FLOWING)

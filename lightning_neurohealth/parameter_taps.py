@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_neurohealth.delivery import Receiver
+from lightning_neurohealth.delivery import Receiver, Shortcut
 from lightning_neurohealth.folding import thin
 from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
 from lightning_neurohealth.layers import Layer
@@ -46,6 +46,7 @@ class ParameterTaps:
         self._weights_before: dict[Layer, tuple[Tensor, Part | None]] = {}
         self._versions: list[int] = []
         self._phase: int | None = None
+        self._shortcuts: dict[Signal, Shortcut] = {}
         if Signal.PARAMETER_CHANGE in wanted:
             parameters.changes()
 
@@ -119,16 +120,19 @@ class ParameterTaps:
                 read()
             return _greatest(list(self._read.values()))
 
+        samples = None
         if self.parameters.pieces.any:
             found, update = self._joined(gradients, before if updated else None)
         else:
-            found, update = gradients(), self._update_norms(before) if before is not None and updated else None
+            found, update = gradients(), None
+            if before is not None and updated:
+                update, samples = self._sampled_step(before)
         self._read.clear()
         if overflow:
             self.forget_update()
             return
         if not self.parameters.gradients_are_hidden:
-            self._take_gradients(found[0], found[1:])
+            self._take_gradients(found, samples)
         if update is not None:
             self._take_ratios(update)
         if stepped:
@@ -144,15 +148,35 @@ class ParameterTaps:
         joined = self.parameters.joined(rows, 1 if before is None else 3, self.of_elements)
         return (joined, None) if before is None else (torch.cat([joined[:1], joined[3:]]), with_ratio(joined[1:3]))
 
-    def _take_gradients(self, norms: Tensor, elements: Tensor) -> None:
-        self.receiver.take(self.parameters, Signal.PARAMETER_GRADIENT, norms.view(1, -1, 1))
+    def _sampled_step(self, before: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``_update_norms``, and samples of the gradients, where they come along with it."""
+        step = self.parameters.samples.step(before)
+        if step is None:
+            return self._update_norms(before), None
+        self._just_seen, gradients, update = step
+        return update, gradients
+
+    def _take_gradients(self, found: Tensor, samples: Tensor | None) -> None:
+        norms = found[0]
+        self._hand_on(Signal.PARAMETER_GRADIENT, norms)
         self.receiver.take(self.run, Signal.GLOBAL_GRADIENT, torch.linalg.vector_norm(norms).view(1, 1, 1))
-        for signal, row in zip(OF_ELEMENTS, elements, strict=False):
-            self.receiver.take(self.parameters, signal, row.view(1, -1, 1))
+        if self.of_elements:
+            for signal, row in zip(OF_ELEMENTS, found[1:], strict=True):
+                self._hand_on(signal, row)
         if Signal.GRADIENT_SAMPLE in self.wanted:
             sampled = self.parameters.samples
-            samples, part = sampled.of_gradients().view(1, -1, 1), sampled.here
-            self.receiver.take(self.parameters, Signal.GRADIENT_SAMPLE, samples, part)
+            self._hand_on(Signal.GRADIENT_SAMPLE, sampled.of_gradients() if samples is None else samples, sampled.here)
+
+    def _hand_on(self, signal: Signal, row: Tensor, part: Part | None = None) -> None:
+        """Deliver a number for each parameter, or for each of their samples."""
+        row = row.view(1, -1, 1)
+        shortcut = self._shortcuts.get(signal)
+        if shortcut is not None and part is None and shortcut.take(row):
+            return
+        self.receiver.take(self.parameters, signal, row, part)
+        shortcut = None if part is not None else self.receiver.shortcut(self.parameters, signal, row, row)
+        if shortcut is not None:
+            self._shortcuts[signal] = shortcut
 
     def after_update(self) -> None:
         """Deliver what the last measured step has changed."""
@@ -230,7 +254,7 @@ class ParameterTaps:
         return self.parameters.samples.changes(before, after)
 
     def _take_ratios(self, update: Tensor) -> None:
-        self.receiver.take(self.parameters, Signal.UPDATE, update[2].view(1, -1, 1))
+        self._hand_on(Signal.UPDATE, update[2])
 
 
 def _greatest(reads: list[Tensor]) -> Tensor:

@@ -217,12 +217,9 @@ def _plain_norms(tensors: list[Any], in_c: bool) -> Tensor:
     if library is None:
         # several times faster than a norm on the CPU
         return torch.stack([torch.dot(t, t) for t in [t.view(-1) for t in tensors]]).double().sqrt_()
-    squares = library.squares(tensors, LARGE)
-    large = [place for place, tensor in enumerate(tensors) if tensor.numel() > LARGE]
-    if large:
-        dots = torch.stack([torch.dot(t, t) for t in [tensors[place].view(-1) for place in large]])
-        squares.index_copy_(0, index(tuple(large), squares.device), dots.double())
-    return squares.sqrt_()
+    large = [tensor.view(-1) for tensor in tensors if tensor.numel() > LARGE]
+    squares = torch.stack([torch.dot(t, t) for t in large]) if large else None
+    return library.norms(tensors, LARGE, squares)[:-1]
 
 
 def _is_empty(tensor: Any) -> bool:

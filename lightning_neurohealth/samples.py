@@ -34,7 +34,8 @@ class Samples:
         self._ordinary = False
         self._owners: tuple[list[int], Tensor] | None = None
         self._owners_here: Tensor | None = None
-        self._places: list[tuple[int, int]] = []
+        self._places: list[int] = []
+        self._sizes: list[int] = []
         self._views: list[Tensor] = []
         self._spaced: Spaced | None = None
 
@@ -42,14 +43,28 @@ class Samples:
         """Of the tensors as they are."""
         if not self._are_ordinary():
             return self._sampled([p if is_lazy(p) else p.detach() for p in self.tensors])
-        places = [(p.data_ptr(), p.numel()) for p in self.tensors]  # an engine may change either
-        if self._places != places:
-            self._places = places
+        self._look()
+        if self._spaced is not None and (in_c := kernel()) is not None:
+            return in_c.gather(self._spaced, self._places)
+        return self._joined(self._views)
+
+    def step(self, before: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """``now``, ``of_gradients`` and ``changes`` since ``before`` in one call; ``None`` where C cannot tell them."""
+        if self._spaced is None or before.numel() != self._spaced.total:
+            return None
+        self._look()
+        gradients = [p.grad for p in self.tensors]
+        if self._spaced is None or not all(map(is_plain, gradients)) or (in_c := kernel()) is None:
+            return None
+        return in_c.step(self._spaced, self._places, [g.data_ptr() for g in gradients if g is not None], before)
+
+    def _look(self) -> None:
+        """Find out where the tensors lie."""
+        places, sizes = list(map(Tensor.data_ptr, self.tensors)), list(map(Tensor.numel, self.tensors))
+        if self._places != places or self._sizes != sizes:  # an engine may change either
+            self._places, self._sizes = places, sizes
             self._spaced = self._spaced_in_c()
             self._views = [] if self._spaced else [_evenly(p.detach()) for p in self.tensors if p.numel()]
-        if self._spaced is not None and (in_c := kernel()) is not None:
-            return in_c.gather(self._spaced, [place for place, _ in places])
-        return self._joined(self._views)
 
     def _spaced_in_c(self) -> Spaced | None:
         if not self._in_c or not all(map(is_plain, self.tensors)) or kernel() is None:

@@ -26,7 +26,7 @@ class Moment(Protocol):
 
 
 class NativeShortcut:
-    """Takes one signal of one layer for as long as its tensors lie in memory as the first one did.
+    """Takes one signal of one subject for as long as its tensors lie in memory as the first one did.
 
     Args:
         x: The first one, in its own shape.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.counting.vectors import Place, Vector, placed
+from lightning_neurohealth.counting.vectors import Place, Vectors
 from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.layers import Subject
-from lightning_neurohealth.native import TYPES, Kernel, Plan, Sum, Targets, What, kernel
+from lightning_neurohealth.native import TYPES, Kernel, Plan, Sum, Targets, What, kernel, no_memory
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics.base import Kind, Partials, Statistic
+from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.slots import Share, Slot
 
 MANY = 64
@@ -93,10 +92,9 @@ class NativeSums:
         self._wanted, self._of_sizes, self._kinds = wanted, sizes, kinds
         self.routes: dict[tuple[Subject, Signal], Route | None] = {}
         self._kernel: Kernel | None = None
-        self._vectors: dict[tuple[Kind, float | None], list[Vector]] = {}
+        self._vectors = Vectors()
         self._bound: dict[Statistic, dict[str, Place]] = {}
         self._sized: list[Slot] = []
-        self._size_vectors: list[Vector] = []
         self._touched: dict[Slot, Route] = {}
         self._waiting: list[tuple[Route, Tensor, int]] = []
 
@@ -110,6 +108,7 @@ class NativeSums:
         if possible and any(one.native_sums() for one in slot.statistics):
             self._kernel = self._kernel or kernel()
             if self._kernel is not None:
+                self._add_sums = self._kernel.add_sums
                 self.routes[subject, slot.signal] = self._route(slot)
 
     def take(
@@ -131,9 +130,9 @@ class NativeSums:
     def add(self, route: Route, pick: Pick, plan: Plan, x: Tensor, phase: int, scale: float, step: int) -> None:
         """The same for tensors of which the plan is known."""
         self._touched[route.slot] = route
-        assert self._kernel is not None
-        offset = pick.offset(phase)
-        self._kernel.add(plan, x, offset, scale, step)
+        offset = 0 if pick.all else pick.offset(phase)
+        if self._add_sums(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
+            raise no_memory()
         if route.late:
             some = x.detach().as_strided(pick.shape, pick.strides, x.storage_offset() + offset)
             rows = some.clone(memory_format=torch.contiguous_format).view(-1, pick.shape[3], 1)
@@ -165,8 +164,7 @@ class NativeSums:
         if self._touched:
             return  # what the step has brought lies beside the states
         self.settle()
-        bound, self._bound, self._vectors = self._bound, {}, {}
-        self._sized, self._size_vectors = [], []
+        bound, self._bound, self._vectors, self._sized = self._bound, {}, Vectors(), []
         for statistic in kept:
             if statistic in bound:
                 if bound[statistic]:
@@ -178,19 +176,16 @@ class NativeSums:
 
     def fade(self) -> None:
         """Exponential averages fade by one measured step."""
-        for vector in chain.from_iterable(self._vectors.values()):
-            vector.fade()
+        self._vectors.fade()
 
     def settle(self) -> None:
         """Bring all states up to date."""
-        for vector in chain.from_iterable(self._vectors.values()):
-            vector.settle()
+        self._vectors.settle()
 
     def commit(self) -> None:
         """What the step has brought counts."""
         if self._touched and self._kernel is not None:
-            for vector in chain.from_iterable(self._vectors.values()):
-                vector.merge(self._kernel)
+            self._vectors.commit(self._kernel)
             for route, rows, step in self._waiting:
                 for late in route.late:
                     late.add(self._kernel, rows, step)
@@ -219,8 +214,7 @@ class NativeSums:
     def discard(self) -> None:
         """What the step has brought does not count."""
         if self._touched:
-            for vector in chain.from_iterable(self._vectors.values()):
-                vector.forget()
+            self._vectors.discard()
             self._forget()
 
     def sizes(self) -> tuple[list[Slot], Tensor]:
@@ -228,16 +222,11 @@ class NativeSums:
 
         The list only grows, until another takes its place.
         """
-        if not self._sized:
-            return self._sized, torch.zeros(0, 2, dtype=torch.float64)
-        sizes = [vector.step.view(-1, 2) for vector in self._size_vectors]
-        return self._sized, sizes[0].clone() if len(sizes) == 1 else torch.cat(sizes)
+        return self._sized, self._vectors.sizes
 
     def _forget(self) -> None:
         self._touched.clear()
         self._waiting.clear()
-        for vector in self._size_vectors:
-            vector.forget()
 
     def _route(self, slot: Slot) -> Route:
         late = [one for one in slot.statistics if one.large]
@@ -250,7 +239,7 @@ class NativeSums:
             size = self._of_sizes.get((slot.signal, type(one)))
             if size is not None:
                 self._sized.append(slot)
-                sums.append((Sum(size), placed(self._size_vectors, "sum", None, 2)[1]))
+                sums.append((Sum(size), self._vectors.place_for_size()))
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
         return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums))
 
@@ -258,7 +247,7 @@ class NativeSums:
         places = self._bound.get(statistic)
         if places is None:
             places = self._bound[statistic] = {
-                name: self._place(
+                name: self._vectors.place(
                     kind, None if name in statistic.steady else statistic.decay, getattr(statistic, name).numel()
                 )
                 for name, kind in statistic.kinds.items()
@@ -270,6 +259,3 @@ class NativeSums:
                 state.copy_(now.reshape(-1))
                 statistic.load({name: state.view(now.shape)})
         return places
-
-    def _place(self, kind: Kind, decay: float | None, size: int) -> Place:
-        return placed(self._vectors.setdefault((kind, decay), []), kind, decay, size)

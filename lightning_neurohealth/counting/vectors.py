@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.native import Kernel
+from lightning_neurohealth.native import Brought, Kernel
 from lightning_neurohealth.statistics.base import EMPTY, Kind
 
 LEAST = 1 << 13
 """Numbers in the first vector of a kind; each one after it is twice as long."""
-MERGE: dict[Kind, Any] = {"min": torch.minimum, "max": torch.maximum}
 
 Place = tuple[Tensor, Tensor]
 
@@ -43,35 +42,88 @@ class Vector:
         """They do so when they are merged, or read."""
         self._fades += self.decay is not None
 
-    def settle(self) -> None:
-        """Bring the states up to date."""
-        while self._fades and self.decay is not None:
+    def settle(self, but: int = 0) -> None:
+        """Bring the states up to date, ``but`` for some times that they have faded."""
+        while self._fades > but and self.decay is not None:
             self.states.mul_(self.decay)
             self._fades -= 1
 
-    def merge(self, kernel: Kernel) -> None:
-        """What the step has brought counts."""
-        if self.kind == "sum":
-            fading = 1.0
-            if self._fades and self.decay is not None:
-                self._fades -= 1
-                self.settle()
-                fading = self.decay
-            kernel.merge(self.states, self.step, fading)
-        else:
-            MERGE[self.kind](self.states, self.step, out=self.states)
-            self.forget()
+    @property
+    def fading(self) -> float:
+        """What they are multiplied with when a step is added to them, once for each time that is asked for."""
+        self.settle(but=1)
+        faded, self._fades = self._fades, 0
+        return self.decay if faded and self.decay is not None else 1.0
 
     def forget(self) -> None:
-        """It does not."""
+        """What the step has brought does not count."""
         self.step.fill_(EMPTY[self.kind])
 
 
-def placed(vectors: list[Vector], kind: Kind, decay: float | None, size: int) -> Place:
-    """Room in the last of ``vectors``, or in a new one."""
-    place = vectors[-1].place(size) if vectors else None
-    if place is None:
-        vectors.append(Vector(kind, decay, max(size, LEAST << len(vectors))))
-        place = vectors[-1].place(size)
-    assert place is not None
-    return place
+class Vectors:
+    """The states of many statistics, and beside them sizes of signals in this step, each a sum and of how many."""
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[Kind, float | None], list[Vector]] = {}
+        self._sizes: list[Vector] = []
+        self._brought: Brought | None = None
+        self._fading: list[tuple[int, Vector]] = []
+
+    def place(self, kind: Kind, decay: float | None, size: int) -> Place:
+        """Room for some states, and for what a step brings to them."""
+        return self._place(self._states.setdefault((kind, decay), []), kind, decay, size)
+
+    def place_for_size(self) -> Tensor:
+        """Room for the size of one more signal."""
+        return self._place(self._sizes, "sum", None, 2)[1]
+
+    def _place(self, vectors: list[Vector], kind: Kind, decay: float | None, size: int) -> Place:
+        self._brought = None
+        place = vectors[-1].place(size) if vectors else None
+        if place is None:
+            vectors.append(Vector(kind, decay, max(size, LEAST << len(vectors))))
+            place = vectors[-1].place(size)
+        assert place is not None
+        return place
+
+    def _all(self) -> Iterator[Vector]:
+        for vectors in self._states.values():
+            yield from vectors
+
+    @property
+    def sizes(self) -> Tensor:
+        """Those of this step, ``[signals, 2]``; a copy."""
+        sizes = [vector.step.view(-1, 2) for vector in self._sizes]
+        return sizes[0].clone() if len(sizes) == 1 else torch.cat([torch.zeros(0, 2, dtype=torch.float64), *sizes])
+
+    def fade(self) -> None:
+        """Exponential averages fade by one measured step."""
+        for _, vector in self._parts()[1]:
+            vector.fade()
+
+    def settle(self) -> None:
+        """Bring all states up to date."""
+        for _, vector in self._parts()[1]:
+            vector.settle()
+
+    def commit(self, kernel: Kernel) -> None:
+        """What the step has brought counts."""
+        brought, fading = self._parts()
+        for place, vector in fading:
+            brought.fade(place, vector.fading)
+        kernel.merge(brought)
+
+    def discard(self) -> None:
+        """It does not."""
+        for vector in (*self._all(), *self._sizes):
+            vector.forget()
+
+    def _parts(self) -> tuple[Brought, list[tuple[int, Vector]]]:
+        """What one call adds, and which parts of it fade."""
+        if self._brought is None:
+            vectors = list(self._all())
+            self._brought = Brought(
+                [*((v.kind, v.states, v.step) for v in vectors), *((v.kind, None, v.step) for v in self._sizes)]
+            )
+            self._fading = [(place, vector) for place, vector in enumerate(vectors) if vector.decay is not None]
+        return self._brought, self._fading

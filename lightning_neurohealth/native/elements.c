@@ -41,17 +41,25 @@ void sum_elements(const float *const *from, const int64_t *counts, int64_t tenso
     }
 }
 
-/* Put the sum of the squares of each tensor into `out`; 0 for those of more than `most` elements. */
+/* Put the norm of each tensor into `out`, and behind them that of all together; `large` has the squares of those of more
+   than `most` elements, one after another. */
 FOR_EACH_PROCESSOR
-void sum_squares(const float *const *from, const int64_t *counts, int64_t tensors, int64_t most, double *out) {
+void find_norms(const float *const *from, const int64_t *counts, int64_t tensors, int64_t most, const float *large,
+                double *out) {
+    double of_all = 0.0;
     for (int64_t i = 0; i < tensors; i++) {
         const float *x = from[i];
-        const int64_t count = counts[i] > most ? 0 : counts[i], whole = count - count % WIDE;
         double squares[WIDE] = {0}, total = 0.0;
-        for (int64_t j = 0; j < whole; j += WIDE)
-            for (int t = 0; t < WIDE; t++) squares[t] += (double)x[j + t] * x[j + t];
-        for (int64_t j = whole; j < count; j++) total += (double)x[j] * x[j];
-        for (int t = 0; t < WIDE; t++) total += squares[t];
-        out[i] = total;
+        if (counts[i] > most) total = *large++;
+        else {
+            const int64_t whole = counts[i] - counts[i] % WIDE;
+            for (int64_t j = 0; j < whole; j += WIDE)
+                for (int t = 0; t < WIDE; t++) squares[t] += (double)x[j + t] * x[j + t];
+            for (int64_t j = whole; j < counts[i]; j++) total += (double)x[j] * x[j];
+            for (int t = 0; t < WIDE; t++) total += squares[t];
+        }
+        out[i] = sqrt(total);
+        of_all += total;
     }
+    out[tensors] = sqrt(of_all);
 }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.native.brought import Brought
 from lightning_neurohealth.native.compiling import NoLibraryError, load
 from lightning_neurohealth.native.sums import OF_ALL, Sum, What
 
@@ -111,15 +112,17 @@ class Kernel:
         self._gather, self._compare = library.gather_samples, library.compare_samples
         self._gather.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
         self._compare.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
-        self._elements, self._merge = library.sum_elements, library.merge_sums
-        self._merge.argtypes, self._merge.restype = (c_void_p, c_void_p, c_int64, c_double), None
+        self._elements, self._merge = library.sum_elements, library.merge_states
+        self._merge.argtypes, self._merge.restype = (c_void_p, c_int64), None
         self._elements.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
-        self._squares = library.sum_squares
-        self._squares.argtypes, self._squares.restype = (c_void_p, c_void_p, c_int64, c_int64, c_void_p), None
+        self._norms, self._step = library.find_norms, library.sample_step
+        self._norms.argtypes, self._norms.restype = (c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p), None
+        self._step.argtypes = (c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p)
+        self._step.restype = None
         self._gather.restype = self._compare.restype = self._elements.restype = None
-        self._add = library.add_sums
-        self._add.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
-        self._add.restype = c_int
+        self.add_sums = library.add_sums
+        self.add_sums.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
+        self.add_sums.restype = c_int
 
     def add(self, plan: Plan, x: Tensor, offset: int, scale: float, step: int) -> None:
         """Add the sums over the rows of ``x``, the first of which lies ``offset`` elements behind its beginning.
@@ -127,12 +130,12 @@ class Kernel:
         Raises:
             MemoryError: There is none.
         """
-        if self._add(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
-            raise MemoryError("no memory for the sums over the rows of a tensor")
+        if self.add_sums(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
+            raise no_memory()
 
-    def merge(self, states: Tensor, step: Tensor, fading: float) -> None:
-        """``states`` times ``fading`` and with ``step``, which is 0 afterwards; both float64, behind one another."""
-        self._merge(states.data_ptr(), step.data_ptr(), len(states), fading)
+    def merge(self, brought: Brought) -> None:
+        """Add to all states what the step has brought, which is nothing afterwards."""
+        self._merge(brought.array, brought.count)
 
     def gather(self, spaced: Spaced, places: Sequence[int]) -> Tensor:
         """Those elements of the tensors at ``places`` behind one another, float64 ``[elements]``."""
@@ -146,17 +149,46 @@ class Kernel:
         self._elements(*_places(tensors), len(tensors), out.data_ptr())
         return out
 
-    def squares(self, tensors: Sequence[Tensor], most: int) -> Tensor:
-        """Σx² of contiguous float32 tensors, float64 ``[tensors]``; 0 of those with more than ``most`` elements."""
-        out = torch.empty(len(tensors), dtype=torch.float64)
-        self._squares(*_places(tensors), len(tensors), most, out.data_ptr())
+    def norms(self, tensors: Sequence[Tensor], most: int, large: Tensor | None) -> Tensor:
+        """L2 norms of contiguous float32 tensors and of all together, float64 ``[tensors + 1]``.
+
+        Args:
+            large: Σx² of those with more than ``most`` elements, float32, in their order; ``None`` if there are none.
+        """
+        out = torch.empty(len(tensors) + 1, dtype=torch.float64)
+        squares = None if large is None else large.data_ptr()
+        self._norms(*_places(tensors), len(tensors), most, squares, out.data_ptr())
         return out
+
+    def step(
+        self, spaced: Spaced, parameters: Sequence[int], gradients: Sequence[int], before: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``gather`` of parameters and of gradients at these places, and ``changes`` of the former since ``before``."""
+        after, of_gradients = torch.empty_like(before), torch.empty_like(before)
+        out = torch.empty(3, spaced.tensors, dtype=torch.float64)
+        self._step(
+            spaced.pointers(*parameters),
+            spaced.pointers(*gradients),
+            spaced.counts,
+            spaced.strides,
+            spaced.tensors,
+            before.data_ptr(),
+            after.data_ptr(),
+            of_gradients.data_ptr(),
+            out.data_ptr(),
+        )
+        return after, of_gradients, out
 
     def changes(self, spaced: Spaced, before: Tensor, after: Tensor) -> Tensor:
         """‖after − before‖ and ‖before‖ of the elements of each tensor, and their ratio, ``[3, tensors]``."""
         out = torch.empty(3, spaced.tensors, dtype=torch.float64)
         self._compare(before.data_ptr(), after.data_ptr(), spaced.counts, spaced.tensors, out.data_ptr())
         return out
+
+
+def no_memory() -> MemoryError:
+    """What ``add_sums`` means if it gives anything but 0."""
+    return MemoryError("no memory for the sums over the rows of a tensor")
 
 
 def _places(tensors: Sequence[Tensor]) -> tuple[Any, Any]:

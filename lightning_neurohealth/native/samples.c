@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stddef.h>
 
 #define AHEAD 24 /* elements that are asked for before they are needed: each lies in another line of memory */
 
@@ -35,10 +36,38 @@ void compare_samples(const double *before, const double *after, const int64_t *c
     }
 }
 
-/* Let states fade and add to them what a step has brought, which is nothing afterwards. */
-void merge_sums(double *states, double *step, int64_t count, double fading) {
-    for (int64_t i = 0; i < count; i++) {
-        states[i] = states[i] * fading + step[i];
-        step[i] = 0.0;
+/* What a training step has done: the samples of the gradients into `gradients`, those of the parameters as they are now
+   into `after`, and what compare_samples says of `before` and them into `out`. */
+void sample_step(const float *const *parameters, const float *const *of_gradients, const int64_t *counts,
+                 const int64_t *strides, int64_t tensors, const double *before, double *after, double *gradients,
+                 double *out) {
+    gather_samples(of_gradients, counts, strides, tensors, gradients);
+    gather_samples(parameters, counts, strides, tensors, after);
+    compare_samples(before, after, counts, tensors, out);
+}
+
+/* What a step brings to states, all of which are `count` numbers behind one another. */
+typedef struct {
+    double *states; /* NULL to forget what it brings */
+    double *step;
+    int64_t count;
+    int64_t kind;   /* 0 for sums, 1 for minima, 2 for maxima */
+    double fading;  /* what sums are multiplied with before */
+} Brought;
+
+/* Add what a step has brought to the states; it is nothing afterwards. */
+void merge_states(const Brought *brought, int64_t vectors) {
+    for (int64_t i = 0; i < vectors; i++) {
+        double *states = brought[i].states, *step = brought[i].step, fading = brought[i].fading;
+        const int64_t count = brought[i].count, kind = brought[i].kind;
+        const double empty = kind == 0 ? 0.0 : kind == 1 ? INFINITY : -INFINITY;
+        if (states != NULL && kind == 0)
+            for (int64_t j = 0; j < count; j++) states[j] = states[j] * fading + step[j];
+        else if (states != NULL)
+            for (int64_t j = 0; j < count; j++) {
+                const int beyond = kind == 1 ? step[j] < states[j] : step[j] > states[j];
+                if (beyond || step[j] != step[j]) states[j] = step[j];
+            }
+        for (int64_t j = 0; j < count; j++) step[j] = empty;
     }
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import lightning_neurohealth.statistics
 from lightning_neurohealth.discovery import concrete_classes
 from lightning_neurohealth.folding import Pick, fold, thin
-from lightning_neurohealth.native import Kernel, Plan, Spaced, Sum, Targets, What, kernel
+from lightning_neurohealth.native import Brought, Kernel, Plan, Spaced, Sum, Targets, What, kernel
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.base import EMPTY
 from lightning_neurohealth.statistics.slopes import Slopes
@@ -189,6 +189,47 @@ def test_elements_are_summed_and_their_ends_found() -> None:
         torch.testing.assert_close(squares[i], x.square().sum(), equal_nan=True)
         torch.testing.assert_close(least[i], x.min() if x.numel() else x.sum(), equal_nan=True)
         torch.testing.assert_close(most[i], x.max() if x.numel() else x.sum(), equal_nan=True)
-    found = compiled().squares(tensors, 100)
-    few = torch.tensor([t.numel() <= 100 for t in tensors])
-    torch.testing.assert_close(found, torch.where(few, squares, 0.0), equal_nan=True)
+
+
+def test_norms() -> None:
+    tensors = [some(50, 3), some(1), some(0), some(77, 9), torch.tensor([1.0, math.nan, 2.0]), some(33, 4)]
+    large = [t for t in tensors if t.numel() > 100]
+    squares = torch.stack([t.square().sum() for t in large])
+    for chosen in (tensors, tensors[:4]):
+        found = compiled().norms(chosen, 100, squares)
+        expected = torch.stack([t.double().norm() for t in chosen])
+        torch.testing.assert_close(found[:-1], expected, rtol=1e-6, atol=0.0, equal_nan=True)
+        torch.testing.assert_close(found[-1], expected.norm(), rtol=1e-6, atol=0.0, equal_nan=True)
+    torch.testing.assert_close(compiled().norms([], 100, None), torch.zeros(1, dtype=torch.float64))
+
+
+def test_a_step_is_sampled_in_one_call() -> None:
+    spaced = Spaced([30, 1, 0, 63], [5, 1, 1, 1])
+    before, now, gradients = ([some(50, 3), some(1), some(0), some(7, 9)] for _ in range(3))
+    at = [[t.data_ptr() for t in tensors] for tensors in (before, now, gradients)]
+    first = compiled().gather(spaced, at[0])
+    after, of_gradients, changes = compiled().step(spaced, at[1], at[2], first)
+    assert torch.equal(after, compiled().gather(spaced, at[1]))
+    assert torch.equal(of_gradients, compiled().gather(spaced, at[2]))
+    torch.testing.assert_close(changes, compiled().changes(spaced, first, after), rtol=0.0, atol=0.0, equal_nan=True)
+
+
+def test_a_step_is_added_to_all_states() -> None:
+    states = [some(9).double(), some(9).double(), some(5).double(), some(70).double()]
+    steps = [torch.randn_like(state) for state in states]
+    steps[1][3] = steps[2][1] = states[1][4] = math.nan
+    forgotten = torch.ones(3, dtype=torch.float64)
+    expected = [
+        states[0] * 0.5 + steps[0],
+        torch.minimum(states[1], steps[1]),
+        torch.maximum(states[2], steps[2]),
+        states[3] + steps[3],
+    ]
+    kinds = ("sum", "min", "max", "sum")
+    brought = Brought([*zip(kinds, states, steps, strict=True), ("sum", None, forgotten)])
+    brought.fade(0, 0.5)
+    compiled().merge(brought)
+    for kind, state, step, right in zip(kinds, states, steps, expected, strict=True):
+        torch.testing.assert_close(state, right, equal_nan=True)
+        assert (step == {"sum": 0.0, "min": math.inf, "max": -math.inf}[kind]).all()
+    assert not forgotten.any()
