@@ -16,10 +16,12 @@ class _Eager:
     def __init__(self) -> None:
         self._inside: set[int] = set()
         self._stance: Any = None
+        self._needed = False
 
     def enter(self, key: object) -> None:
         """Run eagerly from here on."""
-        if "torch._dynamo" in sys.modules:
+        self._needed = self._needed or _something_is_compiled()
+        if self._needed:
             if not self._inside:
                 import torch
 
@@ -34,6 +36,14 @@ class _Eager:
             if not self._inside:
                 stance, self._stance = self._stance, None
                 stance.__exit__(None, None, None)
+
+
+def _something_is_compiled() -> bool:
+    frames = sys.modules.get("torch._dynamo.eval_frame")  # which an optimizer imports too
+    if frames is None:
+        return False
+    backends = getattr(frames, "cached_backends", None)  # of every torch.compile; none of what may not be compiled
+    return backends is None or any(backend is not None for backend in backends.values())
 
 
 eager = _Eager()

@@ -68,6 +68,7 @@ class Delivery:
         self._accepted: dict[Layer, tuple[torch.Size, torch.dtype, torch.layout]] = {}
         self._shortcuts: dict[tuple[Layer, Signal], Shortcut] = {}
         self._heard: set[Layer] = set()
+        self._listeners: dict[Layer, Callable[[Tensor], None]] = {}
         self._wants_effects = receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT)
 
     def guarded(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -93,12 +94,17 @@ class Delivery:
 
     def _listen(self, layer: Layer, a: Tensor) -> None:
         if a.requires_grad:
-            kept = (a.detach(), a._version) if self._wants_effects else None
-            hook = partial(self._gradient, layer, kept)
-            if a.grad_fn is None:
+            if self._wants_effects:
+                hook: Callable[[Tensor], None] = partial(self._gradient, layer, (a.detach(), a._version))
+            else:
+                hook = self._listeners.get(layer) or self._listeners.setdefault(
+                    layer, partial(self._gradient, layer, None)
+                )
+            node = a.grad_fn
+            if node is None:
                 a.register_hook(hook)
             else:  # several times faster
-                a.grad_fn.register_prehook(partial(_only, hook, a.output_nr))
+                node.register_prehook(partial(_only, hook, a.output_nr))
             if layer not in self._heard:
                 self._heard.add(layer)
                 self.finder.recall.heard(layer)

@@ -76,6 +76,7 @@ class Monitor:
 
     Attributes:
         report: The last report, ``None`` before the first window has closed.
+        measuring: True during a measured step.
         reports: Every report so far. The first and the last 101 hold each neuron's numbers, or as many as half a
             gigabyte holds; those between, in single precision, the mean of each measure over a layer's neurons, and
             over the points of a series.
@@ -150,7 +151,7 @@ class Monitor:
         self.index = 0
         self._window_start = 0
         self.measured = 0
-        self._measuring = False
+        self.measuring = False
         self._overflow = False
         self.broke_off = False
         self._first_kept = False
@@ -192,34 +193,31 @@ class Monitor:
         """The last report."""
         return self.reports[-1] if self.reports else None
 
-    @property
-    def measuring(self) -> bool:
-        """True during a measured step."""
-        return self._measuring
-
     # A step
 
     def begin_step(self) -> None:
         """A training step begins; measured is one in ``every_n_steps``, the first among them."""
-        self.budget.begin()
-        if not self._measuring:  # or a batch before was of the same step
-            self._measuring = self.steps % self.budget.every == 0
-            if self._measuring:
+        budget, steps = self.budget, self.steps
+        if budget.limit is not None:
+            budget.begin()
+        if not self.measuring:  # or a batch before was of the same step
+            self.measuring = steps % budget.every == 0
+            if self.measuring:
                 self._begin_measuring()
             else:
-                self.parameter_taps.begin_step(measuring=False)
-            self.ledger.step = self.steps
+                self.parameter_taps.pass_over()
+            self.ledger.step = steps
 
     def _begin_measuring(self) -> None:
         self._overflow = False
         self.guarded(look_again, self)
         self.intake.phase = self.steps // self.budget.every
         self.taps.phase = None if self.settings.max_rows is None else self.intake.phase
-        self.parameter_taps.begin_step(measuring=True, phase=self.taps.phase)
+        self.parameter_taps.begin_step(self.taps.phase)
 
     def begin_batch(self, batch: Any = None) -> None:
         """A forward and backward of this step begins; there are several where gradients are accumulated."""
-        if self._measuring and self.failure is None:
+        if self.measuring and self.failure is None:
             if self.taps.keep is not None:
                 self.answers.begin(samples_in(batch))
             eager.enter(self)
@@ -227,19 +225,20 @@ class Monitor:
 
     def end_batch(self) -> None:
         """It has ended."""
-        if self._measuring:
+        if self.measuring:
             self.taps.disarm()
             eager.leave(self)
 
     def end_step(self, stepped: bool = False) -> None:
         """The step is over; ``stepped`` if the optimizer has run already. Gradients are still there."""
-        measuring, self._measuring = self._measuring, False
+        measuring, self.measuring = self.measuring, False
         if measuring:
             self.measured += 1  # on all ranks alike, also on one that fails
             self.guarded(self._take_step, stepped)
         self.ledger.advance()
         self.steps += 1
-        self.budget.end(measuring)
+        if self.budget.limit is not None:
+            self.budget.end(measuring)
 
     def _take_step(self, stepped: bool) -> None:
         self.parameter_taps.end_step(stepped, self._overflow, self._read_gradients)
@@ -291,7 +290,7 @@ class Monitor:
 
     @property
     def _asks(self) -> bool:
-        return self._measuring and self.taps.keep is not None and self.failure is None
+        return self.measuring and self.taps.keep is not None and self.failure is None
 
     def record_validation_loss(self, loss: Tensor | float) -> None:
         """The loss of one validation."""
@@ -301,7 +300,7 @@ class Monitor:
 
     def before_update(self, optimizer: Optimizer | None = None) -> None:
         """Gradients are final and the optimizer has not run: of all parameters, or of one optimizer's."""
-        if self._measuring:
+        if self.measuring:
             self._read_gradients(optimizer)
 
     def skip_gradients(self) -> None:
@@ -329,7 +328,7 @@ class Monitor:
         self.budget.forget()
         self.taps.disarm()
         eager.leave(self)
-        measuring, self._measuring = self._measuring, False
+        measuring, self.measuring = self.measuring, False
         self.broke_off = True
         if measuring:
             self.guarded(self.black_box.take, self.ledger.pending, self.steps, self.ledger.sizes)
@@ -386,7 +385,7 @@ class Monitor:
             alone: True if other ranks do not take part, because they may be gone; what they have seen is missing.
             ended: True if a window has just closed and nothing came since; then nobody waits for others.
         """
-        if not self._measuring:
+        if not self.measuring:
             self.guarded(self._settle, alone)
         note = note_of(self.finder, self.taps.called, self.failure)
         if ended and not alone and ranks.world_size() > 1:

@@ -50,23 +50,28 @@ class ParameterTaps:
         if Signal.PARAMETER_CHANGE in wanted:
             parameters.changes()
 
-    def begin_step(self, measuring: bool, phase: int | None = None) -> None:
-        """A training step begins: what the last one has changed is known by now.
+    def pass_over(self) -> None:
+        """A training step begins that is not measured: what the last one has changed is known by now."""
+        self._just_seen = None
+        if self._before is not None or self._weights_before:
+            self.after_update()
+
+    def begin_step(self, phase: int | None = None) -> None:
+        """A measured step begins.
 
         ``phase`` says which elements of large weights are looked at, ``None`` for all.
         """
         if self._before is not None or self._weights_before:
             self.after_update()
         just_seen, self._just_seen = self._just_seen, None
-        if measuring:
-            self._read.clear()
-            self._phase = None if self.parameters.pieces.any else phase
-            if Signal.UPDATE in self.wanted:
-                # what the last step has left is what this one begins with
-                self._before = self.parameters.samples.now() if just_seen is None else just_seen
-            self._weights_before = {}
-            self._versions = [p._version for p in self.parameters.tensors]
-            self._keep_weights()
+        self._read.clear()
+        self._phase = None if self.parameters.pieces.any else phase
+        if Signal.UPDATE in self.wanted:
+            # what the last step has left is what this one begins with
+            self._before = self.parameters.samples.now() if just_seen is None else just_seen
+        self._weights_before = {}
+        self._versions = [p._version for p in self.parameters.tensors]
+        self._keep_weights()
 
     @property
     def read(self) -> bool:

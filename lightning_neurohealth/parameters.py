@@ -191,6 +191,8 @@ class Parameters:
         return [p.requires_grad for p in self.tensors]
 
     def _norms(self, tensors: list[Tensor | None]) -> Tensor:
+        if tensors and all(map(is_plain, tensors)):
+            return _plain_norms(tensors, self.in_c)
         present = [i for i, t in enumerate(tensors) if t is not None]
         plain = all(is_plain(tensors[i]) for i in present)
         if not plain:

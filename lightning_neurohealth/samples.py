@@ -19,6 +19,9 @@ MOST = 1024
 """Of one parameter: a norm of samples is within 1/√1024 ≈ 3 % of that of all."""
 
 
+ORDINARY = (Tensor, nn.Parameter)
+
+
 class Samples:
     """Up to 1,024 elements of each of ``tensors``, behind one another, float64 ``[samples]``.
 
@@ -194,13 +197,19 @@ def _evenly(tensor: Tensor) -> Tensor:
 
 def is_plain(tensor: Tensor | None) -> TypeGuard[Tensor]:
     """True for what C can read: float32 behind one another on the CPU."""
-    return _is_dense(tensor) and tensor.dtype == torch.float32 and tensor.is_cpu
+    return (
+        type(tensor) in ORDINARY
+        and tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+        and tensor.is_contiguous()
+    )
 
 
 def _is_dense(gradient: Tensor | None) -> TypeGuard[Tensor]:
     return (
         isinstance(gradient, Tensor)
-        and type(gradient) in (Tensor, nn.Parameter)
+        and type(gradient) in ORDINARY
         and gradient.layout == torch.strided
         and not gradient.is_complex()
         and gradient.is_contiguous()

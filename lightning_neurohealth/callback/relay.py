@@ -34,7 +34,8 @@ class Relay:
 
     def begin(self, batch: Any) -> None:
         """A batch comes."""
-        self._backwards, self._stepped = 0, set()
+        self._backwards = 0
+        self._stepped.clear()
         self.monitor.begin_step()
         self.monitor.begin_batch(batch)
 
@@ -43,19 +44,20 @@ class Relay:
         monitor = self.monitor
         self._backward_seen = True
         self._backwards += 1
-        monitor.taps.follow(functions=False)
-        monitor.taps.backward = True
         if monitor.measuring:
+            monitor.taps.follow(functions=False)
+            monitor.taps.backward = True
             monitor.intake.gradient_scale = gradient_scale(trainer)
         if not pl_module.automatic_optimization:
             monitor.record_loss(loss.detach() / loss_scale(trainer))
 
     def after_backward(self, pl_module: LightningModule) -> None:
         """Gradients have flowed."""
+        if not self.monitor.measuring:
+            return
         taps = self.monitor.taps
         taps.backward = False
-        if self.monitor.measuring:
-            taps.new_forward()
+        taps.new_forward()
         if not pl_module.automatic_optimization:
             taps.follow(functions=True)
 
@@ -77,9 +79,9 @@ class Relay:
         if monitor.measuring:
             monitor.record_step(outputs, batch)
             monitor.end_batch()
-        if self._stepped and (self._backwards > 1 or len(self._stepped) < len(trainer.optimizers)):
+        if self._stepped and not monitor.progress.adversarial and len(trainer.optimizers) > 1:
             # several losses, each with an optimizer of its own; two optimizers may also share one loss
-            monitor.progress.adversarial |= len(trainer.optimizers) > 1
+            monitor.progress.adversarial = self._backwards > 1 or len(self._stepped) < len(trainer.optimizers)
         automatic = pl_module.automatic_optimization
         if automatic and isinstance(outputs, dict) and isinstance(outputs.get("loss"), Tensor):
             batches = trainer.accumulate_grad_batches
