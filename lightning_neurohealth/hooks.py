@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
+from torch.utils.hooks import RemovableHandle
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 
@@ -62,6 +63,40 @@ class Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _inert, ()
+
+
+class Switch:
+    """Hooks of modules that are on for a while and off for longer, when a module without others runs as if it had none.
+
+    They keep their order, and come after those that others have put on in the meantime.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: list[tuple[RemovableHandle, Hook]] = []
+        self._on = True
+
+    def add(self, handle: RemovableHandle, hook: Hook) -> None:
+        """A hook that was registered, and is on."""
+        self._hooks.append((handle, hook))
+
+    def turn(self, on: bool) -> None:
+        """Turn all of them on, or off."""
+        if self._on is on:
+            return
+        self._on = on
+        for handle, hook in self._hooks:
+            hooks = handle.hooks_dict_ref()
+            if hooks is not None:
+                if on:
+                    hooks[handle.id] = hook
+                else:
+                    hooks.pop(handle.id, None)
+
+    def remove(self) -> None:
+        """Take them off for good."""
+        for handle, _ in self._hooks:
+            handle.remove()
+        self._hooks.clear()
 
 
 class Functions(TorchFunctionMode):

@@ -1,7 +1,6 @@
 """Puts hooks on a model and takes them off.
 
-Hooks stay on while a model trains and test one flag, so that a step which is not measured costs an idle call and
-compiled code traces them as nothing.
+Hooks are on during a measured step alone: at other times modules run, and are compiled, as if nobody watched.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from lightning_neurohealth import activations
 from lightning_neurohealth.activations import Activation
 from lightning_neurohealth.delivery import Delivery, Receiver
-from lightning_neurohealth.hooks import Functions, Hook, recomputing
+from lightning_neurohealth.hooks import Functions, Hook, Switch, recomputing
 from lightning_neurohealth.layers import Layer, is_owner
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
@@ -38,7 +37,7 @@ class Taps(Delivery):
         self.following = True
         self.called: set[str] = set()
         self.inside = 0
-        self._handles: list[RemovableHandle] = []
+        self._switch = Switch()
         self._callers_seen: list[RemovableHandle] = []
         self._functions: Functions | None = None
         self._callers: list[str] = []
@@ -66,6 +65,7 @@ class Taps(Delivery):
                 self._after(module, partial(self._owner_ends, name))
             elif name and "." not in name and any(True for _ in module.children()):
                 self._before(module, lambda m, i, n=name: self._child_begins(n))
+        self._switch.turn(on=False)
 
     def _watch_callers(self) -> None:
         for name, module in self.finder.modules.items():
@@ -82,9 +82,7 @@ class Taps(Delivery):
     def remove(self) -> None:
         """Take every hook off; may be called at any time and more than once."""
         self.disarm()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._switch.remove()
         self._forget_callers()
 
     def follow(self, functions: bool) -> None:
@@ -99,6 +97,7 @@ class Taps(Delivery):
         self._reads.clear()
         self.inside = 0
         self.armed = True
+        self._switch.turn(on=True)
         if self.finder.tracing and not self._callers_seen:
             self._watch_callers()
         self.follow(functions=True)
@@ -114,6 +113,7 @@ class Taps(Delivery):
         if self._again is not None:
             again, self._again = self._again, None
             again.leave()
+        self._switch.turn(on=False)
         if self.armed:
             self.armed = False
             self.finder.end_step()
@@ -123,14 +123,16 @@ class Taps(Delivery):
     # Hooks
 
     def _before(self, module: nn.Module, call: Callable[..., None]) -> None:
-        self._handles.append(module.register_forward_pre_hook(Hook(self, call)))
+        hook = Hook(self, call)
+        self._switch.add(module.register_forward_pre_hook(hook), hook)
 
     def _before_activation(self, module: nn.Module, name: str, function: Activation) -> None:
         hook = Hook(self, partial(self._activation_begins, name, function))
-        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self._switch.add(module.register_forward_pre_hook(hook, with_kwargs=True), hook)
 
     def _after(self, module: nn.Module, call: Callable[..., None]) -> None:
-        self._handles.append(module.register_forward_hook(Hook(self, call)))
+        hook = Hook(self, call)
+        self._switch.add(module.register_forward_hook(hook), hook)
 
     def new_forward(self) -> None:
         """What is called from here on is another forward, not a second call in the same one."""

@@ -55,12 +55,18 @@ INLINE void find(const Plan *plan, int64_t begin, int64_t rows, int64_t *at) {
     }
 }
 
+#define AHEAD(FROM)                                                                                                    \
+    for (size_t byte = 0; byte < WIDE * sizeof *(FROM); byte += 64)                                                    \
+        __builtin_prefetch((const char *)(FROM) + byte, 0, 3);
+
 #define TAKE(TYPE, AS_DOUBLE)                                                                                          \
     {                                                                                                                  \
         const TYPE *from = (const TYPE *)x + first * plan->neuron;                                                     \
         if (plan->neuron == 1 && width == WIDE)                                                                        \
-            for (int64_t r = 0; r < rows; r++)                                                                         \
+            for (int64_t r = 0; r < rows; r++) {                                                                       \
+                if (more) AHEAD(from + at[r] + WIDE) /* rows are far apart, and so may be their neighbours */          \
                 for (int t = 0; t < WIDE; t++) to[r * WIDE + t] = AS_DOUBLE(from[at[r] + t]);                          \
+            }                                                                                                          \
         else                                                                                                           \
             for (int t = 0; t < width; t++)                                                                            \
                 for (int64_t r = 0; r < rows; r++) to[r * WIDE + t] = AS_DOUBLE(from[at[r] + t * plan->neuron]);       \
@@ -69,6 +75,7 @@ INLINE void find(const Plan *plan, int64_t begin, int64_t rows, int64_t *at) {
 INLINE void take(const Plan *plan, const void *x, double scale, int64_t first, int width, const int64_t *at,
                  int64_t rows, Row *block) {
     double *to = (double *)block;
+    const int more = first + 2 * WIDE <= plan->neurons;
     if (plan->type == 0) TAKE(float, (double))
     else if (plan->type == 1) TAKE(double, (double))
     else TAKE(uint16_t, widened)
@@ -249,14 +256,50 @@ INLINE void add(const Sum *sum, Row *block, int64_t rows, Vector *into) {
 
 INLINE void note_live(Row *block, int width, int64_t rows, uint8_t *live) {
     for (int64_t r = 0; r < rows; r++) {
-        int some = 0;
-        for (int t = 0; t < width; t++) some |= ((const double *)block[r])[t] != 0.0;
-        live[r] |= some;
+        double some = 0.0;
+        if (width == WIDE) {
+            Vector count = {0};
+            EACH_PART count += counted(block[r][p] != 0.0);
+            for (int t = 0; t < LANES; t++) some += count[t];
+        } else
+            for (int t = 0; t < width; t++) some += ((const double *)block[r])[t] != 0.0;
+        live[r] |= some > 0.0;
     }
 }
 
-/* Add the totals of `width` neurons to what is kept; `step` is that of the rows. */
-INLINE void keep(const Sum *sum, const double *total, int64_t first, int width, int64_t rows, double step) {
+/* The plain sum over rows that a sum is made of. */
+INLINE int64_t plain(int64_t what) {
+    return what == SIZE_OF_SQUARES ? SQUARE : what == SIZE_OF_MAGNITUDES ? MAGNITUDE : what == FIRST ? BAD : what;
+}
+
+/* The first among some sums whose rows add up to the same; `count` if there is none. */
+INLINE int64_t first_like(const Plan *plan, int64_t count, int64_t what, const double *low, const double *high) {
+    int64_t i = 0;
+    while (i < count && (plain(plan->sums[i].what) != what || memcmp(&plan->sums[i].low, low, sizeof *low) ||
+                         memcmp(&plan->sums[i].high, high, sizeof *high)))
+        i++;
+    return i;
+}
+
+/* Find out whose totals each sum is made of: most often its own, and of WITHIN the squares in `own`, the sums in
+   `others`, which is -1 where it has to find both itself. */
+INLINE void share_totals(const Plan *plan, int64_t *own, int64_t *others) {
+    for (int64_t i = 0; i < plan->count; i++) {
+        const Sum *sum = &plan->sums[i];
+        own[i] = sum->what == HISTOGRAM ? i : first_like(plan, i, plain(sum->what), &sum->low, &sum->high);
+        others[i] = -1;
+        if (sum->what == WITHIN || sum->what == WITHIN_MAGNITUDES) {
+            const int64_t squares = first_like(plan, plan->count, SQUARE, &sum->low, &sum->high);
+            const int64_t of = sum->what == WITHIN ? SUM : MAGNITUDE;
+            const int64_t sums = first_like(plan, plan->count, of, &sum->low, &sum->high);
+            if (squares < plan->count && sums < plan->count) own[i] = squares, others[i] = sums;
+        }
+    }
+}
+
+/* Add the totals of `width` neurons to what is kept; `others` are the sums beside squares, `step` is that of the rows. */
+INLINE void keep(const Sum *sum, const double *total, const double *others, int64_t first, int width, int64_t rows,
+                 double step) {
     switch (sum->what) {
     case ROWS:
     case FREEDOM:
@@ -283,7 +326,7 @@ INLINE void keep(const Sum *sum, const double *total, int64_t first, int width, 
     case WITHIN:
     case WITHIN_MAGNITUDES:
         for (int t = 0; t < width; t++) {
-            double squares = total[t], sums = total[WIDE + t], rest = squares - sums * sums / (double)rows;
+            double squares = total[t], sums = others[t], rest = squares - sums * sums / (double)rows;
             sum->out[first + t] += rows == 1 ? sums - sums : rest < 0.0 ? 0.0 : rest;
         }
         break;
@@ -306,6 +349,8 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
     memset(block, 0, sizeof block);
     int any_live = 0;
     for (int64_t i = 0; i < plan->count; i++) any_live |= plan->sums[i].what == LIVE;
+    int64_t own[MOST], others[MOST];
+    share_totals(plan, own, others);
 
     for (int64_t first = 0; first < plan->neurons; first += WIDE) {
         const int width = plan->neurons - first < WIDE ? (int)(plan->neurons - first) : WIDE;
@@ -319,6 +364,7 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
             take(plan, x, scale, first, width, at, some, block);
             for (int64_t i = 0; i < plan->count; i++) {
                 const Sum *sum = &plan->sums[i];
+                if (own[i] != i) continue;
                 if (sum->what == HISTOGRAM) add_to_bins(sum, block, some, first, width);
                 else if (sum->what == SPATIAL)
                     add_spatial(block, begin, some, plan->lines * plan->places, totals[i]);
@@ -326,7 +372,11 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
             }
             if (any_live) note_live(block, width, some, live + begin);
         }
-        for (int64_t i = 0; i < plan->count; i++) keep(&plan->sums[i], (const double *)totals[i], first, width, rows, step);
+        for (int64_t i = 0; i < plan->count; i++) {
+            const double *total = (const double *)totals[own[i]];
+            const double *sums = others[i] < 0 ? total + WIDE : (const double *)totals[others[i]];
+            keep(&plan->sums[i], total, sums, first, width, rows, step);
+        }
     }
 
     for (int64_t i = 0; i < plan->count; i++) {
