@@ -56,7 +56,7 @@ Every measure and every rule, made from their classes by `python -m lightning_ne
 Notation: z pre-activation, a activation, g = ∂L/∂a, W and b weight and bias of the layer, w_i the incoming weights of
 neuron i. Rows are batch × time × space. Each number is of one window. Sets cost more from `economy` over `standard`,
 which has what every rule needs, to `full`; what reads the same tensor shares a pass over it, and steps that are not
-measured cost an idle hook. S0 to S4 are the documents that the project began with.
+measured run without hooks. S0 to S4 are the documents that the project began with.
 """
 
 

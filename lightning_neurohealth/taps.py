@@ -162,19 +162,20 @@ class Taps(Delivery):
     def _activation_begins(
         self, name: str, function: Activation, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        z = next(iter(args or kwargs.values()), None)
+        z = args[0] if args else next(iter(kwargs.values()), None)
         z = z if isinstance(z, Tensor) else None
         self.inside += 1
-        layer = self.finder.recalled(name) if recomputing() else self.finder.activated(name, function, z)
+        again = recomputing()
+        layer = self.finder.recalled(name) if again else self.finder.activated(name, function, z)
         if z is not None and self.finder.tracing:
             self._reads[name] = function, z
-        if layer is not None and z is not None:
-            self._deliver(layer, Signal.PREACTIVATION, z)
+        if layer is not None and z is not None and not again:
+            self._send(layer, Signal.PREACTIVATION, z)
         self._pending.setdefault(name, []).append(layer)
 
     def _activation_ends(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
         self.inside -= 1
-        if name in self._reads and isinstance(out, Tensor):
+        if self._reads and name in self._reads and isinstance(out, Tensor):
             follow = self.finder.recall.applied if recomputing() else self.finder.module_applied
             follow(*self._reads.pop(name), out)
         layer = self._pending[name].pop()
@@ -191,7 +192,7 @@ class Taps(Delivery):
         again = recomputing()
         layer = self.finder.recalled(name) if again else self.finder.produced(module, name, inputs, first, others)
         read = tensors_in(inputs[:1]) if self.finder.heads is not None else []
-        if self.finder.heads is not None and read and read[0] is not first:
+        if read and read[0] is not first and self.finder.heads is not None:
             self._deliver(self.finder.heads, Signal.ACTIVATION, read[0])
             self._listen(self.finder.heads, read[0])
         if layer is not None:

@@ -48,7 +48,7 @@ class NeuronHealth(Evaluates):
     """Finds sick neurons while a model trains: ``Trainer(callbacks=[NeuronHealth()])``.
 
     Args:
-        every_n_steps: Measure one training step in N; the others cost an idle hook.
+        every_n_steps: Measure one training step in N; the others run as if nobody watched.
         window: When to report: ``"epoch"``, or every N optimizer steps.
         include: Glob patterns over module names; only layers that match one (or whose ancestor does) are watched.
         exclude: Glob patterns of layers that are not watched.
