@@ -198,7 +198,8 @@ def _evenly(tensor: Tensor) -> Tensor:
 def is_plain(tensor: Tensor | None) -> TypeGuard[Tensor]:
     """True for what C can read: float32 behind one another on the CPU."""
     return (
-        type(tensor) in ORDINARY
+        tensor is not None
+        and type(tensor) in ORDINARY
         and tensor.dtype is torch.float32
         and tensor.is_cpu
         and tensor.layout is torch.strided
