@@ -55,7 +55,7 @@ class Monitor:
         print(monitor.close())
 
     Args:
-        model: The model; hooks are put on its modules now, and taken off by :meth:`remove`.
+        model: The model; hooks are on its modules during measured steps, until :meth:`remove`.
         every_n_steps: Measure one training step in N.
         window: Close a window by itself every N training steps; ``"epoch"`` leaves it to :meth:`close`.
         include: Glob patterns over module names; only layers that match one (or whose ancestor does) are watched.

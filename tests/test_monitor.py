@@ -112,7 +112,9 @@ def test_gradient_flow_outlives_a_window_and_fades(net: nn.Module) -> None:
 def test_remove(net: nn.Module) -> None:
     before = traces(net)
     monitor = Monitor(net, every_n_steps=1)
-    assert traces(net) != before
+    with monitor:
+        assert traces(net) != before
+        net(torch.randn(2, 4)).sum().backward()
     for _ in train(net, monitor, 2):
         pass
     monitor.remove()
