@@ -114,8 +114,8 @@ def test_remove(net: nn.Module) -> None:
     monitor = Monitor(net, every_n_steps=1)
     with monitor:
         assert traces(net) != before
-        net(torch.randn(2, 4)).sum().backward()
-    for _ in train(net, monitor, 2):
+        net(torch.randn(8, 4)).sum().backward()
+    for _ in train(net, monitor, 1):
         pass
     monitor.remove()
     monitor.remove()
