@@ -27,9 +27,10 @@ IN_C = {
     *OF_ROWS,
     *(Signal.RIGHT_ACTIVATION, Signal.WRONG_ACTIVATION),
     *(Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT, Signal.WEIGHT_UPDATE),
+    *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
     *(Signal.PARAMETER_GRADIENT, *OF_ELEMENTS, Signal.UPDATE, Signal.GRADIENT_SAMPLE),
 }
-"""Signals that come at every measured step, of which C may take what it can."""
+"""Signals that come at every measured step, or of every layer, of which C may take what it can."""
 SOON = 1 << 16
 """Elements of rows that may wait to be summed together with others."""
 

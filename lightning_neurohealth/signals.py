@@ -109,6 +109,8 @@ STANDING = {
     Signal.PARAMETER,
 }
 """What a network has without seeing data."""
+SNAPSHOTS = STANDING | {Signal.PARAMETER_CHANGE}
+"""What is as it was last seen, not a sum over steps."""
 OF_WEIGHTS = {
     *(Signal.WEIGHT, Signal.OUTGOING_WEIGHT, Signal.BIAS),
     *(Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT, Signal.WEIGHT_UPDATE),

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor
 from lightning_neurohealth.counting.ledger import Ledger
+from lightning_neurohealth.counting.merging import Merger, Packing, _runs
+from lightning_neurohealth.measures import all_measures
+from lightning_neurohealth.native import kernel
 from lightning_neurohealth.signals import Signal
 from lightning_neurohealth.statistics.moments import Moments
 from tests.measures.harness import layer
@@ -66,3 +69,30 @@ def test_states_that_are_other_tensors_now_are_found() -> None:
     ledger.take(newcomer, Signal.ACTIVATION, torch.ones(4, 2, 1))
     ledger.commit()
     assert sorted(t.tolist() for t in sums(ledger)) == [[4.0] * 2, [7.0] * 3]
+
+
+def test_what_lies_together_in_memory_is_sent_together() -> None:
+    ledger = Ledger(all_measures().values(), fused=True)
+    for name, width in (("a", 3), ("b", 5)):
+        of = layer(width, nn.Tanh())
+        of.name = name
+        for signal in (Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT, Signal.WEIGHT):
+            x = torch.randn(7, width, 1)
+            if not ledger.take_in_c(of, signal, x, None, 0, 1.0):
+                ledger.take(of, signal, x, rest=True)
+    ledger.commit()
+    shelf = Merger(ledger).shelf
+    shelf.agree(alone=True)
+    packing = Packing(shelf.agreed, shelf, lambda s: {name: getattr(s, name) for name in s.kinds})
+    for kind, entries in packing.entries.items():
+        states = [state.reshape(-1) for _, _, state in entries]
+        assert torch.equal(torch.cat(packing.flat[kind]), torch.cat(states))
+    fewer = len(packing.flat["sum"]) < 0.7 * len(packing.entries["sum"])
+    assert fewer == (kernel() is not None)
+
+
+def test_neighbours_of_different_memory_stay_apart() -> None:
+    both = torch.arange(6.0)
+    for tensors in ([both[:2], both[3:]], [both[3:], both[:3]], [torch.ones(2), torch.zeros(2)]):
+        assert [run.tolist() for run in _runs(tensors)] == [tensor.tolist() for tensor in tensors]
+    assert [run.tolist() for run in _runs([both[:2].view(2, 1), both[2], both[3:]])] == [both.tolist()]

@@ -18,7 +18,7 @@ from lightning_neurohealth.counting.tally import Tally
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.signals import STANDING, Signal
+from lightning_neurohealth.signals import SNAPSHOTS, Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.fused import Fuse, Fusion
 from lightning_neurohealth.statistics.rows import Rows
@@ -28,8 +28,6 @@ from lightning_neurohealth.statistics.waiting import Waiting
 from lightning_neurohealth.statistics.workspace import Workspace
 
 __all__ = ["Book", "Ledger"]
-
-SNAPSHOTS = STANDING | {Signal.PARAMETER_CHANGE}
 
 
 def _is_nonnegative(slot: Slot) -> bool:
@@ -174,7 +172,7 @@ class Ledger(Shelf):
 
     def settle(self) -> None:
         """Bring all states up to date."""
-        self._tally.settle(self._all_but_native)
+        self._tally.settle(self._fading)
         self.native.settle()
         self._keep_up()
 
@@ -228,7 +226,7 @@ class Ledger(Shelf):
         pending, self._pending = self._pending, []
         self.native.commit()
         if not later:
-            self._tally.settle(self._all_but_native)
+            self._tally.settle(self._fading)
             self.native.settle()
         superseded = {subject for subject in self.books if getattr(subject, "superseded", False)}
         if superseded:
@@ -252,7 +250,7 @@ class Ledger(Shelf):
                 else:
                     again.append(share)
             if later:
-                self._tally.add(now, self._all_but_native)
+                self._tally.add(now, self._fading)
                 if at_once:
                     self.native.settle()
                     self._tally.add_once(at_once)
@@ -260,8 +258,9 @@ class Ledger(Shelf):
                 self._tally.add_once([*now, *at_once])
             pending = again
 
-    def _all_but_native(self) -> list[Statistic]:
-        return [statistic for statistic in self.statistics() if statistic not in self.native]
+    def _fading(self) -> list[Statistic]:
+        """What fades, but for what does so in C."""
+        return [s for s in self.statistics() if s.decay is not None and s not in self.native]
 
     def advance(self, only: Signal | None = None) -> None:
         """A step is over, measured or not; with ``only``, an event of that signal, such as a validation."""
@@ -344,13 +343,16 @@ class Ledger(Shelf):
         """Begin a new window; exponential averages go on."""
         self._workspace.clear()  # weights may be larger than all that comes until the next one ends
         self._later, self._behind, self._tally = {}, 0, Tally()
-        for statistic in self.statistics():
+        self.native.empty()
+        others = [statistic for statistic in self.statistics() if not self.native.holds(statistic)]
+        for statistic in others:
             if isinstance(statistic, Series):
                 statistic.length, statistic.stride = 0, 1
-        empty((s, s.kinds if s.decay is None else s.steady) for s in self.statistics())
+        empty((s, s.kinds if s.decay is None else s.steady) for s in others)
 
     def clear_snapshots(self) -> None:
         """Empty what holds a state of the weights, not a sum over steps."""
         self.settle()
+        self.native.empty_snapshots()
         still = [s for _, book in self.all() for signal in SNAPSHOTS & book.keys() for s in book[signal]]
-        empty((statistic, statistic.kinds) for statistic in still)
+        empty((statistic, statistic.kinds) for statistic in still if not self.native.holds(statistic))

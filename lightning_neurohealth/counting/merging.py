@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import getitem, is_
 from typing import Any
 
 import torch
@@ -51,25 +52,32 @@ class Packing:
                     states = states_of(statistic)
                     for name, kind in statistic.kinds.items():
                         self.entries[kind].append((statistic, name, states[name]))
-        self.flat = {kind: [tensor.reshape(-1) for _, _, tensor in of_kind] for kind, of_kind in self.entries.items()}
+        self.flat = {kind: _runs([tensor for _, _, tensor in of_kind]) for kind, of_kind in self.entries.items()}
+        every = [entry for of_kind in self.entries.values() for entry in of_kind]
+        self._held: tuple[list[Any], ...] = (
+            [statistic.__dict__ for statistic, _, _ in every],
+            [name for _, name, _ in every],
+            [tensor for _, _, tensor in every],
+        )
 
     def holds(self, subjects: Sequence[Subject], shelf: Shelf) -> bool:
         """True if these are the very tensors that the states of ``subjects`` are now."""
-        return (
-            len(subjects) == len(self._books)
-            and all(shelf.of(subject) is book for subject, book in zip(subjects, self._books, strict=True))
-            and all(getattr(s, name) is tensor for of_kind in self.entries.values() for s, name, tensor in of_kind)
-        )
+        if len(subjects) != len(self._books):
+            return False
+        if any(shelf.of(subject) is not book for subject, book in zip(subjects, self._books, strict=True)):
+            return False
+        states, names, tensors = self._held  # tens of thousands: no loop of Python's own
+        return all(map(is_, map(getitem, states, names), tensors))
 
     def unpack(self, packed: Tensor, kind: Kind, start: int) -> int:
         """Take merged states from ``start`` on; gives where they end. Each time into the same memory."""
-        size = sum(tensor.numel() for tensor in self.flat[kind])
+        size = sum(run.numel() for run in self.flat[kind])
         part = packed[start : start + size]
         if kind in self._host:
             self._host[kind].copy_(part)
         else:
             self._host[kind] = part.clone()
-            views = self._host[kind].split([tensor.numel() for tensor in self.flat[kind]])
+            views = self._host[kind].split([tensor.numel() for _, _, tensor in self.entries[kind]])
             for (statistic, name, tensor), view in zip(self.entries[kind], views, strict=True):
                 self.states.setdefault(statistic, {})[name] = view if tensor.dim() == 1 else view.view(tensor.shape)
         return start + size
@@ -122,7 +130,9 @@ class Merger:
                     self._twins[subject] = known
             for signal, statistics in book.items():
                 for statistic, twin in zip(statistics, known[signal], strict=True):
-                    twin.load(states[statistic])
+                    own = states[statistic]
+                    if twin.rows is not own["rows"]:
+                        twin.load(own)
                     for counter in statistic.counters:
                         setattr(twin, counter, getattr(statistic, counter))
             twins[subject] = known
@@ -178,6 +188,27 @@ class Merger:
         if kept is not None:
             return kept
         return {name: torch.full_like(getattr(statistic, name), EMPTY[k]) for name, k in statistic.kinds.items()}
+
+
+def _runs(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same numbers as flat tensors, one for all that lie behind one another in memory."""
+    runs: list[list[Tensor]] = []
+    end = -1
+    for tensor in tensors:
+        if tensor.data_ptr() == end and _one_memory(runs[-1][0], tensor):
+            runs[-1].append(tensor)
+        else:
+            runs.append([tensor])
+        end = tensor.data_ptr() + tensor.nbytes
+    return [_as_one(run) for run in runs]
+
+
+def _one_memory(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _as_one(run: list[Tensor]) -> Tensor:
+    return run[0].reshape(-1) if len(run) == 1 else run[0].as_strided((sum(map(torch.numel, run)),), (1,))
 
 
 def _pack(tensors: list[Tensor], along: list[float]) -> Tensor:

@@ -13,7 +13,7 @@ from lightning_neurohealth.counting.vectors import Place, Vectors
 from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.layers import Subject
 from lightning_neurohealth.native import TYPES, Kernel, Plan, Sum, Targets, What, kernel, no_memory
-from lightning_neurohealth.signals import Signal
+from lightning_neurohealth.signals import SNAPSHOTS, Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.slots import Share, Slot
 
@@ -61,6 +61,7 @@ class Route:
         late: Those with large states.
         rest: Those that it does not know, ``None`` if there are none.
         targets: What the kernel adds to.
+        still: True for a snapshot.
         plans: By layout of the tensors.
         open: False once the statistics may have become others.
     """
@@ -70,6 +71,7 @@ class Route:
     late: list[Late]
     rest: Slot | None
     targets: Targets
+    still: bool
     plans: dict[Any, tuple[Pick, Plan]] = field(default_factory=dict)
     open: bool = True
 
@@ -77,7 +79,8 @@ class Route:
 class NativeSums:
     """The states of those statistics of signals on the CPU that the kernel in C knows.
 
-    They are made views of a few long vectors, to each of which a step is added in one call.
+    They are made views of a few long vectors, to which a step is added in one call; those of snapshots of others, which
+    a step leaves alone.
 
     Args:
         wanted: False to leave all to torch.
@@ -92,14 +95,29 @@ class NativeSums:
         self._wanted, self._of_sizes, self._kinds = wanted, sizes, kinds
         self.routes: dict[tuple[Subject, Signal], Route | None] = {}
         self._kernel: Kernel | None = None
-        self._vectors = Vectors()
+        self._vectors, self._snapshots = Vectors(), Vectors()
         self._bound: dict[Statistic, dict[str, Place]] = {}
+        self._still: set[Statistic] = set()
         self._sized: list[Slot] = []
         self._touched: dict[Slot, Route] = {}
+        self._touched_still: set[Slot] = set()
         self._waiting: list[tuple[Route, Tensor, int]] = []
 
     def __contains__(self, statistic: Statistic) -> bool:
         return statistic in self._bound
+
+    def holds(self, statistic: Statistic) -> bool:
+        """True if all states of ``statistic`` stand in the vectors."""
+        return statistic.home is self._vectors or statistic.home is self._snapshots
+
+    def empty(self) -> None:
+        """Forget what was seen in the window; exponential averages go on."""
+        self._vectors.empty(averages=False)
+        self._snapshots.empty(averages=False)
+
+    def empty_snapshots(self) -> None:
+        """Forget all of them."""
+        self._snapshots.empty(averages=True)
 
     def open(self, subject: Subject, slot: Slot) -> None:
         """Make a route for the tensors of ``slot``, if there is something to sum in C."""
@@ -125,6 +143,8 @@ class NativeSums:
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
             self.add(route, *self._plan(route, x, most), x, phase, float(scale), step)
+            if route.still:
+                self._touched_still.add(route.slot)
         return route.rest is None
 
     def add(self, route: Route, pick: Pick, plan: Plan, x: Tensor, phase: int, scale: float, step: int) -> None:
@@ -164,11 +184,12 @@ class NativeSums:
         if self._touched:
             return  # what the step has brought lies beside the states
         self.settle()
-        bound, self._bound, self._vectors, self._sized = self._bound, {}, Vectors(), []
+        bound, still, self._bound, self._still, self._sized = self._bound, self._still, {}, set(), []
+        self._vectors, self._snapshots = Vectors(), Vectors()
         for statistic in kept:
             if statistic in bound:
                 if bound[statistic]:
-                    self._bind(statistic)
+                    self._bind(statistic, still=statistic in still)
                 else:
                     self._bound[statistic] = {}
 
@@ -177,15 +198,20 @@ class NativeSums:
     def fade(self) -> None:
         """Exponential averages fade by one measured step."""
         self._vectors.fade()
+        self._snapshots.fade()
 
     def settle(self) -> None:
         """Bring all states up to date."""
         self._vectors.settle()
+        self._snapshots.settle()
 
     def commit(self) -> None:
         """What the step has brought counts."""
         if self._touched and self._kernel is not None:
-            self._vectors.commit(self._kernel)
+            if self._touched_still:
+                self._snapshots.commit(self._kernel)
+            if len(self._touched) > len(self._touched_still):
+                self._vectors.commit(self._kernel)
             for route, rows, step in self._waiting:
                 for late in route.late:
                     late.add(self._kernel, rows, step)
@@ -215,6 +241,7 @@ class NativeSums:
         """What the step has brought does not count."""
         if self._touched:
             self._vectors.discard()
+            self._snapshots.discard()
             self._forget()
 
     def sizes(self) -> tuple[list[Slot], Tensor]:
@@ -226,13 +253,15 @@ class NativeSums:
 
     def _forget(self) -> None:
         self._touched.clear()
+        self._touched_still.clear()
         self._waiting.clear()
 
     def _route(self, slot: Slot) -> Route:
         late = [one for one in slot.statistics if one.large]
         known = [one for one in slot.statistics if not one.large and one.native_sums()]
         rest = [one for one in slot.statistics if not one.large and not one.native_sums()]
-        brought = [(one, {name: step for name, (_, step) in self._bind(one).items()}) for one in known]
+        still = slot.signal in SNAPSHOTS
+        brought = [(one, {name: step for name, (_, step) in self._bind(one, still).items()}) for one in known]
         self._bound.update((one, {}) for one in late)
         sums = [(s, own[name]) for one, own in brought for name, s in one.native_sums().items()]
         for one in known:
@@ -241,21 +270,24 @@ class NativeSums:
                 self._sized.append(slot)
                 sums.append((Sum(size), self._vectors.place_for_size()))
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
-        return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums))
+        return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums), still)
 
-    def _bind(self, statistic: Statistic) -> dict[str, Place]:
+    def _bind(self, statistic: Statistic, still: bool) -> dict[str, Place]:
+        vectors = self._snapshots if still else self._vectors
         places = self._bound.get(statistic)
         if places is None:
+            self._still.update([statistic] if still else [])
             places = self._bound[statistic] = {
-                name: self._vectors.place(
+                name: vectors.place(
                     kind, None if name in statistic.steady else statistic.decay, getattr(statistic, name).numel()
                 )
                 for name, kind in statistic.kinds.items()
             }
         self.settle()
-        for name, (state, _) in places.items():
-            now = getattr(statistic, name)
-            if now.data_ptr() != state.data_ptr():  # new here, or loaded since
+        if statistic.home is not vectors:  # new here, or loaded since
+            for name, (state, _) in places.items():
+                now = getattr(statistic, name)
                 state.copy_(now.reshape(-1))
                 statistic.load({name: state.view(now.shape)})
+            object.__setattr__(statistic, "home", vectors)
         return places

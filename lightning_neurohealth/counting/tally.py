@@ -102,8 +102,8 @@ class Tally:
 
     def settle(self, statistics: Callable[[], Iterable[Statistic]]) -> None:
         """Bring the states up to date; ``statistics`` gives all that may fade."""
-        for _ in range(self._fades):
-            self._fade_states(statistics())
+        if self._fades:
+            self._fade_states(statistics(), self._fades)
         for places, flat in self._flat.values():
             states = [state for place in places for state in _states(place)]
             parts = flat.split([state.numel() for state in states])
@@ -134,14 +134,16 @@ class Tally:
         if counted[0]:
             torch._foreach_add_(*counted)
 
-    def _fade_states(self, statistics: Iterable[Statistic]) -> None:
+    @staticmethod
+    def _fade_states(statistics: Iterable[Statistic], steps: int) -> None:
         fading: dict[float, list[Tensor]] = {}
         for statistic in statistics:
             if statistic.decay is not None:
                 names = statistic.kinds.keys() - statistic.steady
                 fading.setdefault(statistic.decay, []).extend(getattr(statistic, name) for name in names)
         for decay, states in fading.items():
-            torch._foreach_mul_(states, decay)
+            for _ in range(steps):  # as rounding would have it step by step
+                torch._foreach_mul_(states, decay)
 
 
 def _states(place: Place) -> list[Tensor]:

@@ -55,6 +55,10 @@ class Vector:
         faded, self._fades = self._fades, 0
         return self.decay if faded and self.decay is not None else 1.0
 
+    def empty(self) -> None:
+        """What was counted so far does not."""
+        self.states.fill_(EMPTY[self.kind])
+
     def forget(self) -> None:
         """What the step has brought does not count."""
         self.step.fill_(EMPTY[self.kind])
@@ -95,6 +99,12 @@ class Vectors:
         """Those of this step, ``[signals, 2]``; a copy."""
         sizes = [vector.step.view(-1, 2) for vector in self._sizes]
         return sizes[0].clone() if len(sizes) == 1 else torch.cat([torch.zeros(0, 2, dtype=torch.float64), *sizes])
+
+    def empty(self, averages: bool) -> None:
+        """Forget all that was counted, exponential averages too or not."""
+        for vector in self._all():
+            if averages or vector.decay is None:
+                vector.empty()
 
     def fade(self) -> None:
         """Exponential averages fade by one measured step."""

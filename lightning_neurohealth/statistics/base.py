@@ -37,6 +37,7 @@ class Statistic(Metric, ABC):
         counters: Names of plain numbers that belong to the states, equal on all ranks.
         large: True if its states are so many that a step is better kept as rows until it counts than as sums.
         together: True if it compares neurons, so that it says nothing of a layer that is split over ranks.
+        home: Whose memory the states are in, ``None`` where they are its own.
     """
 
     full_state_update = False
@@ -47,6 +48,7 @@ class Statistic(Metric, ABC):
     fusable: ClassVar[bool] = False
     large: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    home: object | None = None
     kinds: dict[str, Kind]
     rows: Tensor
 
@@ -162,6 +164,7 @@ class Statistic(Metric, ABC):
 
     def load(self, states: dict[str, Any]) -> None:
         """Replace the states."""
+        object.__setattr__(self, "home", None)
         for name, value in states.items():
             object.__setattr__(self, name, value)
 
