@@ -85,10 +85,12 @@ class Intake:
 
     def shortcut(self, subject: Subject, signal: Signal, x: Tensor, folded: Tensor) -> NativeShortcut | None:
         """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
-        if isinstance(subject, Layer):
-            if signal not in FLOWS or subject.part is not None or self.repeats or folded.data_ptr() != x.data_ptr():
-                return None
-        elif signal not in IN_C:
+        if signal not in IN_C or getattr(subject, "part", None) is not None or folded.data_ptr() != x.data_ptr():
             return None
-        way = self.ledger.native.plan(subject, signal, folded, self.most if signal in FLOWS else None)
+        if signal in OF_ROWS and (signal not in FLOWS or self.repeats):
+            return None
+        most = self.most if signal in FLOWS else None
+        if signal is Signal.WEIGHT_GRADIENT and self.most is not None:
+            most = "auto"
+        way = self.ledger.native.plan(subject, signal, folded, most)
         return None if way is None else NativeShortcut(self, self.ledger, x, way, signal in FLOWING)

@@ -34,6 +34,7 @@ class LayerWeights:
         self.parameters, self.finder = parameters, finder
         self.strangers: Callable[[], list[Layer]] = list
         self._index = {name: i for i, name in enumerate(parameters.names)}
+        self._trained: tuple[int, int, dict[Layer, tuple[Tensor, int]]] | None = None
 
     def layers(self) -> list[Layer]:
         """All layers whose weights this rank has, each once."""
@@ -42,7 +43,21 @@ class LayerWeights:
         return [*own, *(layer for layer in self.strangers() if identity(layer) not in known)]
 
     def trained(self) -> dict[Layer, tuple[Tensor, int]]:
-        """The parameter that each layer trains, and the axis along which its neurons lie."""
+        """The parameter that each layer trains, and the axis along which its neurons lie.
+
+        The same mapping as before while nothing can have changed.
+        """
+        if self.finder.tracing or self.parameters.engine or self.parameters.pieces.any or self.parameters.slices:
+            self._trained = None
+            return self._find_trained()
+        layers, strangers = len(self.finder.layers), len(self.strangers())
+        if self._trained is None or self._trained[:2] != (layers, strangers):
+            if any(map(is_lazy, self.parameters.tensors)):
+                return self._find_trained()
+            self._trained = layers, strangers, self._find_trained()
+        return self._trained[2]
+
+    def _find_trained(self) -> dict[Layer, tuple[Tensor, int]]:
         found: dict[Layer, tuple[Tensor, int]] = {}
         for layer in self.layers():
             index = self._index.get(layer.weight or "")

@@ -9,25 +9,24 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_neurohealth.delivery import Receiver, Shortcut
-from lightning_neurohealth.folding import thin
-from lightning_neurohealth.layer_weights import LayerWeights, by_neuron
-from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.parameters import Parameters, Run
+from lightning_neurohealth.layer_weights import LayerWeights
+from lightning_neurohealth.parameters import Parameters, Run, is_one
 from lightning_neurohealth.samples import with_ratio
-from lightning_neurohealth.sharding import Part, is_split, leads, part_of, piece
+from lightning_neurohealth.sharding import Part, part_of, piece
 from lightning_neurohealth.signals import OF_ELEMENTS, Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
+from lightning_neurohealth.weight_taps import WeightTaps
 
 
 class ParameterTaps:
     """Reads a model's parameters around an optimizer step, many in one call.
 
-    Gradients are read once they are unscaled and before they are clipped. What costs a copy of every weight
-    (``WEIGHT_UPDATE``) is taken only where a measure asks for it; ratios of updates come from sampled elements.
+    Gradients are read once they are unscaled and before they are clipped; ratios of updates come from sampled elements.
 
     Attributes:
         wanted: The signals that some measure needs.
         weights: Those of the layers.
+        by_layer: Reads their gradients and updates.
         scale: What the gradients of parameters are still multiplied with when they are read.
     """
 
@@ -36,6 +35,7 @@ class ParameterTaps:
     ) -> None:
         self.parameters, self.run, self.receiver, self.wanted = parameters, run, receiver, wanted
         self.weights = LayerWeights(parameters, finder)
+        self.by_layer = WeightTaps(parameters, self.weights, receiver, wanted)
         self.scale: Tensor | float = 1.0
         self.of_elements = bool(set(OF_ELEMENTS) & wanted)
         powers = [[1.0], [1.0], [2.0], [1.0], [1.0]]  # of a norm, a sum, squares and two ends
@@ -43,9 +43,6 @@ class ParameterTaps:
         self._read: dict[Optimizer | None, Tensor] = {}
         self._before: Tensor | None = None
         self._just_seen: Tensor | None = None
-        self._weights_before: dict[Layer, tuple[Tensor, Part | None]] = {}
-        self._versions: list[int] = []
-        self._phase: int | None = None
         self._shortcuts: dict[Signal, Shortcut] = {}
         if Signal.PARAMETER_CHANGE in wanted:
             parameters.changes()
@@ -53,7 +50,7 @@ class ParameterTaps:
     def pass_over(self) -> None:
         """A training step begins that is not measured: what the last one has changed is known by now."""
         self._just_seen = None
-        if self._before is not None or self._weights_before:
+        if self._before is not None or self.by_layer.owes:
             self.after_update()
 
     def begin_step(self, phase: int | None = None) -> None:
@@ -61,17 +58,14 @@ class ParameterTaps:
 
         ``phase`` says which elements of large weights are looked at, ``None`` for all.
         """
-        if self._before is not None or self._weights_before:
+        if self._before is not None or self.by_layer.owes:
             self.after_update()
         just_seen, self._just_seen = self._just_seen, None
         self._read.clear()
-        self._phase = None if self.parameters.pieces.any else phase
         if Signal.UPDATE in self.wanted:
             # what the last step has left is what this one begins with
             self._before = self.parameters.samples.now() if just_seen is None else just_seen
-        self._weights_before = {}
-        self._versions = [p._version for p in self.parameters.tensors]
-        self._keep_weights()
+        self.by_layer.begin_step(phase)
 
     @property
     def read(self) -> bool:
@@ -80,32 +74,16 @@ class ParameterTaps:
 
     def before_update(self, optimizer: Optimizer | None = None) -> None:
         """Gradients are final, of all parameters or of one optimizer's; each is read once a step."""
-        self._keep_weights()  # of layers that were not known when the step began
+        self.by_layer.keep()  # those that were not known when the step began
         if optimizer in self._read or None in self._read:
             return
-        read = self.parameters.read_gradients(optimizer, self.of_elements)
-        if not _is_one(self.scale):
+        norms = self.by_layer.norms() if self.of_elements and is_one(self.scale) else None
+        read, found = self.parameters.read_gradients(optimizer, self.of_elements, norms)
+        if not is_one(self.scale):
             read = read / self.scale ** self._powers[: len(read)]
         self._read[optimizer] = read
-        if not {Signal.WEIGHT_GRADIENT, Signal.NEURON_GRADIENT} & self.wanted:
-            return
         own = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
-        for layer, (weight, axis) in self.weights.trained().items():
-            if weight.grad is None or not (own is None or id(weight) in own):
-                continue
-            gradient = by_neuron(_unscaled(weight.grad, self.scale), axis)
-            if Signal.WEIGHT_GRADIENT in self.wanted:
-                part = self.weights.part(weight, axis)
-                some = self._some(gradient, copy=part is None)  # it may wait until clipping has changed it
-                self.receiver.take(layer, Signal.WEIGHT_GRADIENT, some, part)
-            if Signal.NEURON_GRADIENT in self.wanted:
-                norms = torch.linalg.vector_norm(gradient, dim=2, dtype=_at_least_single(gradient.dtype)).double()
-                bias = self.weights.bias(layer)
-                # a bias counts once where several ranks have a piece of a neuron's weights
-                if bias is not None and bias.grad is not None and (is_split(bias) or leads(weight)):
-                    norms = torch.hypot(norms, _unscaled(bias.grad.double(), self.scale).reshape(1, -1))
-                part = self.weights.part(weight, axis, whole=True)
-                self.receiver.take(layer, Signal.NEURON_GRADIENT, norms.unsqueeze(-1), part)
+        self.by_layer.read_gradients(own, self.scale, norms if found else None)
 
     def end_step(self, stepped: bool, overflow: bool, read: Callable[[], None]) -> None:
         """The step is over; of parameters that are split, all ranks bring their pieces together.
@@ -189,16 +167,12 @@ class ParameterTaps:
         if before is not None:
             update = self.parameters.joined(lambda: self._update_norms(before)[:2], 2)
             self._take_ratios(with_ratio(update))
-        weights, self._weights_before = self._weights_before, {}
-        if weights:
-            now = self.weights.by_neuron()
-            for layer, (weight, part) in weights.items():
-                if layer in now:
-                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, self._some(now[layer][0]) - weight, part)
+        self.by_layer.after_update()
 
     def forget_update(self) -> None:
         """What the last measured step has changed will not be known."""
-        self._before, self._weights_before = None, {}
+        self._before = None
+        self.by_layer.forget_update()
 
     def at_close(self, alone: bool = False) -> None:
         """Deliver the parameters as they are now; with ``alone``, of split ones only the norms of the pieces here."""
@@ -238,18 +212,6 @@ class ParameterTaps:
                     part = part_of(own, 0) if signal is Signal.BIAS else None
                     self.receiver.take(layer, signal, piece(own.detach()).reshape(shape), part)
 
-    def _keep_weights(self) -> None:
-        if Signal.WEIGHT_UPDATE in self.wanted:
-            for layer, (weight, part) in self.weights.by_neuron().items():
-                # a weight that has changed since the step began is not what it was before
-                if layer not in self._weights_before and self.weights.unchanged(layer, self._versions):
-                    self._weights_before[layer] = self._some(weight, copy=True), part
-
-    def _some(self, weight: Tensor, copy: bool = False) -> Tensor:
-        if self._phase is not None:
-            return thin(weight, None, self._phase)
-        return weight.clone() if copy else weight
-
     def _update_norms(self, before: Tensor) -> Tensor:
         """‖ΔW‖, ‖W‖ and their ratio, of the samples here, ``[3, parameters]``; NaN where lazy ones came to life."""
         after = self.parameters.samples.now()
@@ -268,16 +230,3 @@ def _greatest(reads: list[Tensor]) -> Tensor:
         return reads[0]
     stacked = torch.stack(reads)
     return stacked.take_along_dim(stacked[:, :1].argmax(0, keepdim=True), 0)[0]
-
-
-def _unscaled(gradient: Tensor, scale: Tensor | float) -> Tensor:
-    gradient = piece(gradient.detach().to_dense() if gradient.is_sparse else gradient.detach())
-    return gradient if _is_one(scale) else gradient.double() / scale
-
-
-def _at_least_single(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _is_one(scale: Tensor | float) -> bool:
-    return isinstance(scale, float) and scale == 1.0

@@ -16,6 +16,7 @@ from lightning_neurohealth import ranks
 from lightning_neurohealth.elements import index, of_gradients
 from lightning_neurohealth.layers import clean_name
 from lightning_neurohealth.native import kernel
+from lightning_neurohealth.neuron_norms import NeuronNorms
 from lightning_neurohealth.samples import Samples, is_plain
 from lightning_neurohealth.sharding import Pieces, piece
 from lightning_neurohealth.slices import slices_of
@@ -132,15 +133,21 @@ class Parameters:
         """
         return self._norms(self._gradients(optimizer))
 
-    def read_gradients(self, optimizer: Optimizer | None, elements: bool) -> Tensor:
-        """``gradient_norms`` as ``[1, parameters]``; with ``elements``, ``gradient_elements`` in four more rows."""
+    def read_gradients(
+        self, optimizer: Optimizer | None, elements: bool, norms: NeuronNorms | None = None
+    ) -> tuple[Tensor, bool]:
+        """``gradient_norms`` as ``[1, parameters]``; with ``elements``, ``gradient_elements`` in four more rows.
+
+        True, too, if ``norms`` of neurons have come along with them.
+        """
         if not elements:
-            return self.gradient_norms(optimizer).unsqueeze(0)
+            return self.gradient_norms(optimizer).unsqueeze(0), False
         gradients = self._gradients(optimizer)
         if self.in_c and gradients and all(map(is_plain, gradients)) and (in_c := kernel()) is not None:
-            found = in_c.elements(cast("list[Tensor]", gradients))
-            return torch.cat([found[1:2].sqrt(), found])
-        return torch.cat([self.gradient_norms(optimizer).unsqueeze(0), self.gradient_elements(optimizer)])
+            plain = cast("list[Tensor]", gradients)
+            found = in_c.elements(plain) if norms is None else norms.elements(in_c, plain)
+            return torch.cat([found[1:2].sqrt(), found]), norms is not None
+        return torch.cat([self.gradient_norms(optimizer).unsqueeze(0), self.gradient_elements(optimizer)]), False
 
     def gradient_elements(self, optimizer: Optimizer | None = None) -> Tensor:
         """Sum, sum of squares, the least and the greatest element of each gradient, ``[4, parameters]``; likewise."""
@@ -232,3 +239,14 @@ def _is_empty(tensor: Any) -> bool:
 
 def _numel(tensor: Tensor) -> int:
     return 0 if is_lazy(tensor) else tensor.numel()
+
+
+def unscaled(gradient: Any, scale: Tensor | float) -> Tensor:
+    """What this rank has of a gradient, which is still multiplied with ``scale``."""
+    held: Tensor = piece(gradient.detach().to_dense() if gradient.is_sparse else gradient.detach())
+    return held if is_one(scale) else held.double() / scale
+
+
+def is_one(scale: Tensor | float) -> bool:
+    """True for a scale that changes nothing; a tensor is not looked at."""
+    return isinstance(scale, float) and scale == 1.0

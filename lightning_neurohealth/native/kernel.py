@@ -105,6 +105,20 @@ class Spaced:
         self.pointers = c_void_p * len(counts)
 
 
+class Lengths:
+    """Groups of rows whose lengths are wanted.
+
+    Args:
+        counts: Rows of each.
+        begins: Where the squares of the first one are.
+        beside: The tensor that has one more element of each row, -1 for none.
+    """
+
+    def __init__(self, counts: Sequence[int], begins: Sequence[int], beside: Sequence[int]) -> None:
+        self.groups = len(counts)
+        self.arrays = tuple((c_int64 * len(counts))(*numbers) for numbers in (counts, begins, beside))
+
+
 class Kernel:
     """The compiled functions."""
 
@@ -114,7 +128,9 @@ class Kernel:
         self._compare.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
         self._elements, self._merge = library.sum_elements, library.merge_states
         self._merge.argtypes, self._merge.restype = (c_void_p, c_int64), None
-        self._elements.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
+        self._elements.argtypes = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
+        self._lengths = library.find_lengths
+        self._lengths.argtypes, self._lengths.restype = (*[c_void_p] * 4, c_int64, c_void_p, c_void_p), None
         self._norms, self._step = library.find_norms, library.sample_step
         self._norms.argtypes, self._norms.restype = (c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p), None
         self._step.argtypes = (c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p)
@@ -143,11 +159,25 @@ class Kernel:
         self._gather(spaced.pointers(*places), spaced.counts, spaced.strides, spaced.tensors, out.data_ptr())
         return out
 
-    def elements(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Σx, Σx², the least and the greatest x of contiguous float32 tensors, float64 ``[4, tensors]``; 0 of none."""
+    def elements(
+        self, tensors: Sequence[Tensor], rows: Sequence[int] | None = None, squares: Tensor | None = None
+    ) -> Tensor:
+        """Σx, Σx², the least and the greatest x of contiguous float32 tensors, float64 ``[4, tensors]``; 0 of none.
+
+        Args:
+            rows: Of each, into how many rows it is cut, 0 for none.
+            squares: Gets the Σx² of all rows, one behind another, float64.
+        """
         out = torch.empty(4, len(tensors), dtype=torch.float64)
-        self._elements(*_places(tensors), len(tensors), out.data_ptr())
+        cut = (c_int64 * len(tensors))(*(rows or ()))
+        place = None if squares is None else squares.data_ptr()
+        self._elements(*_places(tensors), cut, len(tensors), out.data_ptr(), place)
         return out
+
+    def lengths(self, lengths: Lengths, squares: Tensor, tensors: Sequence[Tensor], out: Tensor) -> None:
+        """Put what ``lengths`` says of the ``squares`` of rows, and of tensors beside them, into ``out``."""
+        of_all = (c_void_p * len(tensors))(*map(Tensor.data_ptr, tensors))
+        self._lengths(squares.data_ptr(), *lengths.arrays, lengths.groups, of_all, out.data_ptr())
 
     def norms(self, tensors: Sequence[Tensor], most: int, large: Tensor | None) -> Tensor:
         """L2 norms of contiguous float32 tensors and of all together, float64 ``[tensors + 1]``.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import lightning_neurohealth.statistics
 from lightning_neurohealth.discovery import concrete_classes
 from lightning_neurohealth.folding import Pick, fold, thin
-from lightning_neurohealth.native import Brought, Kernel, Plan, Spaced, Sum, Targets, What, kernel
+from lightning_neurohealth.native import Brought, Kernel, Lengths, Plan, Spaced, Sum, Targets, What, kernel
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.base import EMPTY
 from lightning_neurohealth.statistics.slopes import Slopes
@@ -189,6 +189,19 @@ def test_elements_are_summed_and_their_ends_found() -> None:
         torch.testing.assert_close(squares[i], x.square().sum(), equal_nan=True)
         torch.testing.assert_close(least[i], x.min() if x.numel() else x.sum(), equal_nan=True)
         torch.testing.assert_close(most[i], x.max() if x.numel() else x.sum(), equal_nan=True)
+
+
+def test_squares_of_rows_come_along_with_elements() -> None:
+    weight, bias, other, filters = some(5, 37), some(5), some(3, 3), some(4, 2, 3, 3)
+    tensors = [weight, bias, other, filters]
+    squares = torch.full((9,), -1.0, dtype=torch.float64)
+    found = compiled().elements(tensors, [5, 0, 0, 4], squares)
+    torch.testing.assert_close(found, compiled().elements(tensors))
+    expected = [weight.double().square().sum(1), filters.double().square().sum((1, 2, 3))]
+    torch.testing.assert_close(squares, torch.cat(expected))
+    out = torch.empty(9, dtype=torch.float64)
+    compiled().lengths(Lengths([4, 5], [5, 0], [-1, 1]), squares, tensors, out)
+    torch.testing.assert_close(out, torch.cat([expected[1], expected[0] + bias.double().square()]).sqrt())
 
 
 def test_norms() -> None:
