@@ -27,6 +27,13 @@ class Shortcut(Protocol):
         """Take ``x`` as it is; false, and nothing is done, if it lies otherwise."""
 
 
+class Products(Protocol):
+    """The same for the product of two tensors."""
+
+    def take(self, a: Tensor, gradient: Tensor) -> bool:
+        """Take ``a`` times ``gradient``; false, and nothing is done, if one lies otherwise."""
+
+
 class Receiver(Protocol):
     """Who takes the signals."""
 
@@ -38,6 +45,11 @@ class Receiver(Protocol):
 
     def shortcut(self, subject: Subject, signal: Signal, x: Tensor, folded: Tensor) -> Shortcut | None:
         """One for further tensors that lie as ``x`` does, which ``take`` got as ``folded``."""
+
+    def products(
+        self, layer: Layer, a: Tensor, gradient: Tensor, laid_out: tuple[Tensor, Tensor], axis: int
+    ) -> Products | None:
+        """One for further pairs that lie as these do; ``laid_out`` are the same, with the neurons on ``axis``."""
 
 
 def laid_out(x: Tensor, layer: Layer) -> Tensor:
@@ -67,6 +79,7 @@ class Delivery:
         self.keep: Callable[[Layer, Tensor], None] | None = None
         self._accepted: dict[Layer, tuple[torch.Size, torch.dtype, torch.layout]] = {}
         self._shortcuts: dict[tuple[Layer, Signal], Shortcut] = {}
+        self._products: dict[Layer, Products] = {}
         self._heard: set[Layer] = set()
         self._listeners: dict[Layer, Callable[[Tensor], None]] = {}
         self._wants_effects = receiver.wants(Signal.ACTIVATION_TIMES_GRADIENT)
@@ -116,14 +129,22 @@ class Delivery:
             self.guarded(self._send, layer, Signal.ACTIVATION_GRADIENT, gradient)
             # an activation that was changed in place since is not what the gradient belongs to
             if kept is not None and kept[0]._version == kept[1]:
-                self.guarded(self._effect, layer, kept[0], gradient.detach())
+                self.guarded(self._effect, layer, kept[0], gradient)
 
     def _effect(self, layer: Layer, a: Tensor, gradient: Tensor) -> None:
-        # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
-        a, gradient = laid_out(a, layer), laid_out(gradient, layer)
+        products = self._products.get(layer)
+        if products is not None and products.take(a, gradient):
+            return
+        x, y = both = laid_out(a, layer), laid_out(gradient.detach(), layer)
+        if self._accepts(layer, x):
+            products = self.receiver.products(layer, a, gradient, both, axis_in(layer, x))
+            if products is not None and products.take(a, gradient):
+                self._products[layer] = products
+                return
         if self.phase is not None:
-            a, gradient = (some_samples(t, axis_in(layer, t), self.phase) for t in (a, gradient))
-        effect = a.to(torch.promote_types(a.dtype, torch.float32)) * gradient
+            x, y = (some_samples(t, axis_in(layer, t), self.phase) for t in both)
+        # the product of two halves overflows, and memory in channels-last order has no inner axis to sum over later
+        effect = x.to(torch.promote_types(x.dtype, torch.float32)) * y
         inner = range(axis_in(layer, effect) + 1, effect.dim())
         if inner:
             effect = effect.sum(tuple(inner), keepdim=True)

@@ -35,9 +35,11 @@ class Trained(Progress):
 class OfForwards(Intake):
     """Takes signals in inference mode too, whose tensors cannot be added to later."""
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
+    def take(
+        self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None, some: Tensor | None = None
+    ) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            super().take(subject, signal, x, part)
+            super().take(subject, signal, x, part, some)
 
 
 class Evaluator(Monitor):

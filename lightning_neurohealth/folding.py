@@ -21,12 +21,14 @@ MOST_ROWS = 255
 """The most of a narrow one: four measured steps give that thousand."""
 FEWEST_ROWS = 8
 """Of a very wide one, such as a vocabulary's logits, which are so many that few rows tell as much."""
-PRODUCTS = 1 << 15
+PRODUCTS = 1 << 14
 """What is taken of a signal that has to be computed for it, and of which only whole samples tell."""
 LEAST_SAMPLES = 4
 """Samples of it, however large they are."""
 LEAST_PLACES = 8
-"""Places of it that stand for all of a sample."""
+"""Places that stand for all of a sample where its mean is wanted."""
+MEANS = 16
+"""Samples of which it is taken, rather than over fewer places of more of them, which blurs it."""
 LINE = 15
 """Neighbours in memory that are taken together: a processor fetches as many float32 at once anyway."""
 SAMPLES = 64
@@ -79,18 +81,25 @@ class Pick:
     Args:
         x: Of the shape ``[outer, neurons, inner]``.
         whole: True for all rows, however many they are.
+        means: True if the mean over each sample is wanted: fewer samples and more of their places.
 
     Attributes:
         all: True if it takes all.
         shape: Samples, lines, places of a line, and neurons.
         strides: Of the four, in elements.
+        step: From one sample to the next, in samples.
     """
 
-    def __init__(self, x: Tensor, rows: int | None, whole: bool = False) -> None:
+    def __init__(self, x: Tensor, rows: int | None, whole: bool = False, means: bool = False) -> None:
         outer, neurons, inner = x.shape
         of_sample, of_neuron, of_place = x.stride()
-        cut = None if whole else _cut(outer, neurons, inner, rows)
-        self.all = cut is None
+        if whole:
+            cut = None
+        elif means:
+            cut = _cut_of_means(outer, neurons, inner, rows, LINE if of_place == 1 else 1)
+        else:
+            cut = _cut(outer, neurons, inner, rows)
+        self.all, self.step = cut is None, 1 if cut is None else cut[0].step
         if cut is None:
             self.shape, self.strides = (outer, 1, inner, neurons), (of_sample, 0, of_place, of_neuron)
             self._firsts = (0, 0, 0, 0)
@@ -99,6 +108,10 @@ class Pick:
         self.shape = (samples.count, lines.count, line, neurons)
         self.strides = (samples.step * of_sample, lines.step * of_place, of_place, of_neuron)
         self._firsts = samples.firsts, of_sample, lines.firsts, of_place
+
+    def first(self, phase: int) -> int:
+        """The first sample."""
+        return int(phase * GOLDEN % 1.0 * self._firsts[0])
 
     def offset(self, phase: int) -> int:
         """Elements from the beginning of the tensor to the first row."""
@@ -111,12 +124,15 @@ def some_samples(x: Tensor, axis: int, phase: int) -> Tensor:
     """Every s-th whole sample of what is large; where the neurons lie last, a sample is a row: ``[rows, neurons]``."""
     if axis in (-1, x.dim() - 1):
         x = x.reshape(-1, x.shape[-1])
-    samples = x.shape[0]
-    most = max(LEAST_SAMPLES, PRODUCTS * samples // max(x.numel(), 1))
-    if samples <= most or axis in (0, -x.dim()):
-        return x
-    step = _step(samples, most)
-    return x[phase % step :: step]
+    step = 1 if axis in (0, -x.dim()) else sample_step(x.shape[0], x.numel())
+    return x if step == 1 else x[phase % step :: step]
+
+
+@lru_cache(maxsize=4096)
+def sample_step(samples: int, elements: int) -> int:
+    """How far it is from one sample that ``some_samples`` takes to the next, in a tensor of so many elements."""
+    most = max(LEAST_SAMPLES, PRODUCTS * samples // max(elements, 1))
+    return 1 if samples <= most else _step(samples, most)
 
 
 def some_places(x: Tensor, phase: int) -> Tensor:
@@ -155,6 +171,23 @@ def _cut(outer: int, neurons: int, inner: int, rows: int | None) -> tuple[Spaced
     line = min(LINE, inner, max(1, most // min(outer, SAMPLES)))
     samples = min(outer, most // line)
     lines = min(inner // line, most // (samples * line))
+    return _spaced(outer, outer, samples), line, _spaced(inner, inner - line + 1, lines)
+
+
+@lru_cache(maxsize=4096)
+def _cut_of_means(
+    outer: int, neurons: int, inner: int, rows: int | None, line: int
+) -> tuple[Spaced, int, Spaced] | None:
+    """The same where the mean over each sample is wanted; ``line``: how many places go together at most."""
+    fewest = min(inner, LEAST_PLACES)
+    most = rows
+    if most is None:
+        most = max(LEAST_ROWS, min(ELEMENTS // max(neurons, 1), MOST_ROWS if inner == 1 else ELEMENTS), MEANS * fewest)
+    if outer * inner <= most or (rows is None and outer * neurons * inner <= WHOLE):
+        return None
+    samples = min(outer, max(most // fewest, 1), max(MEANS, most // inner))
+    line = min(line, inner, max(most // samples, 1))
+    lines = min(inner // line, max(most // (samples * line), 1))
     return _spaced(outer, outer, samples), line, _spaced(inner, inner - line + 1, lines)
 
 

@@ -9,7 +9,7 @@ from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.shortcut import NativeShortcut
+from lightning_neurohealth.shortcut import NativeShortcut, ProductShortcut, is_plain
 from lightning_neurohealth.signals import FLOWS, OF_ELEMENTS, Signal
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
@@ -58,8 +58,15 @@ class Intake:
         """False where no measure needs the signal."""
         return signal in self.ledger.wanted
 
-    def take(self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None) -> None:
-        """Take ``[outer, neurons, inner]``; ``part`` says which neurons those are, where they are not all."""
+    def take(
+        self, subject: Subject, signal: Signal, x: Tensor, part: Part | None = None, some: Tensor | None = None
+    ) -> None:
+        """Take ``[outer, neurons, inner]``.
+
+        Args:
+            part: Says which neurons those are, where they are not all.
+            some: Which of ``[rows, neurons, 1]`` count, int64; ``None`` for all.
+        """
         if signal is Signal.GLOBAL_GRADIENT:
             self.ledger.record_later(subject, signal, x)
             return
@@ -71,11 +78,14 @@ class Intake:
         in_c = signal in IN_C and part is None and type(x) is Tensor  # others may not have their numbers yet
         if in_c:
             scale = self.gradient_scale if signal in FLOWING else 1.0
-            if self.ledger.take_in_c(subject, signal, x, self.most if signal in FLOWS else None, self.phase, scale):
+            most = self.most if signal in FLOWS else None
+            if self.ledger.take_in_c(subject, signal, x, most, self.phase, scale, some):
                 return
+        if some is not None:
+            x = x[some]
         if signal in FLOWS and (self.most is not None or x.numel() <= SOON):
-            most = self.most if isinstance(self.most, int) else None
-            x, own = upright(x) if self.most is None else thin(x, most, self.phase), True
+            rows = self.most if isinstance(self.most, int) else None
+            x, own = upright(x) if self.most is None else thin(x, rows, self.phase), True
         if signal in FLOWING and not (isinstance(self.gradient_scale, float) and self.gradient_scale == 1.0):
             x = (x.float() if x.dtype in HALVES else x) * self.gradient_scale
         if part is None and own and x.numel() <= SOON:
@@ -87,10 +97,25 @@ class Intake:
         """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
         if signal not in IN_C or getattr(subject, "part", None) is not None or folded.data_ptr() != x.data_ptr():
             return None
-        if signal in OF_ROWS and (signal not in FLOWS or self.repeats):
             return None
         most = self.most if signal in FLOWS else None
         if signal is Signal.WEIGHT_GRADIENT and self.most is not None:
             most = "auto"
-        way = self.ledger.native.plan(subject, signal, folded, most)
+        way = self.ledger.native.way(subject, signal, folded, most)
         return None if way is None else NativeShortcut(self, self.ledger, x, way, signal in FLOWING)
+
+    def products(
+        self, layer: Layer, a: Tensor, gradient: Tensor, laid_out: tuple[Tensor, Tensor], axis: int
+    ) -> ProductShortcut | None:
+        """What takes the product of further tensors that lie in memory as these two do.
+
+        Args:
+            laid_out: The same, with the neurons on ``axis``.
+        """
+        plain = is_plain(a) and is_plain(gradient)
+        if layer.part is not None or self.repeats or not plain or a.dtype != gradient.dtype:
+            return None
+        signal = Signal.ACTIVATION_TIMES_GRADIENT
+        self.ledger.open_in_c(layer, signal)
+        found = self.ledger.native.product(layer, signal, *laid_out, axis, whole=self.most is None)
+        return None if found is None else ProductShortcut(self, self.ledger, a, gradient, *found)

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from lightning_neurohealth.counting.ledger import Ledger
-from lightning_neurohealth.counting.native_sums import Route
-from lightning_neurohealth.folding import Pick
-from lightning_neurohealth.native import Plan
+from lightning_neurohealth.counting.native_sums import Route, Way
+from lightning_neurohealth.counting.products import Product
 
 
 class Moment(Protocol):
@@ -33,11 +32,11 @@ class NativeShortcut:
         scaled: True if it carries the loss scale.
     """
 
-    __slots__ = ("_dtype", "_ledger", "_moment", "_pick", "_plan", "_route", "_scaled", "_shape", "_strides")
+    __slots__ = ("_dtype", "_ledger", "_moment", "_route", "_scaled", "_shape", "_strides", "_way")
 
-    def __init__(self, moment: Moment, ledger: Ledger, x: Tensor, way: tuple[Route, Pick, Plan], scaled: bool) -> None:
+    def __init__(self, moment: Moment, ledger: Ledger, x: Tensor, way: tuple[Route, Way], scaled: bool) -> None:
         self._moment, self._ledger, self._scaled = moment, ledger, scaled
-        self._route, self._pick, self._plan = way
+        self._route, self._way = way
         self._shape, self._strides, self._dtype = x.shape, x.stride(), x.dtype
 
     def take(self, x: Tensor) -> bool:
@@ -54,5 +53,42 @@ class NativeShortcut:
             return False
         moment, ledger = self._moment, self._ledger
         scale = float(moment.gradient_scale) if self._scaled else 1.0
-        ledger.native.add(self._route, self._pick, self._plan, x, moment.phase, scale, ledger.step)
+        ledger.native.add(self._route, self._way, x, moment.phase, scale, ledger.step)
         return True
+
+
+class ProductShortcut:
+    """Takes the product of two tensors of one layer for as long as they lie in memory as the first ones did.
+
+    Args:
+        product: How those are multiplied.
+    """
+
+    __slots__ = ("_dtype", "_ledger", "_moment", "_product", "_route", "_shapes", "_strides")
+
+    def __init__(
+        self, moment: Moment, ledger: Ledger, a: Tensor, gradient: Tensor, route: Route, product: Product
+    ) -> None:
+        self._moment, self._ledger, self._route, self._product = moment, ledger, route, product
+        self._shapes, self._strides, self._dtype = (a.shape, gradient.shape), (a.stride(), gradient.stride()), a.dtype
+
+    def take(self, a: Tensor, gradient: Tensor) -> bool:
+        """Add up what is wanted of ``a`` times ``gradient``; false, and nothing is done, for a closer look."""
+        if (
+            not self._route.open
+            or a.stride() != self._strides[0]
+            or gradient.stride() != self._strides[1]
+            or (a.shape, gradient.shape) != self._shapes
+            or not a.dtype is gradient.dtype is self._dtype
+            or not (is_plain(a) and is_plain(gradient))
+        ):
+            return False
+        moment, ledger = self._moment, self._ledger
+        scale = float(moment.gradient_scale)
+        ledger.native.add_products(self._route, self._product, a, gradient, moment.phase, scale, ledger.step)
+        return True
+
+
+def is_plain(x: Tensor) -> bool:
+    """True if the numbers of ``x`` stand in memory of the CPU as they are."""
+    return type(x) is Tensor and x.is_cpu and not is_functorch_wrapped_tensor(x) and not x.is_neg()

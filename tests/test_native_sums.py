@@ -93,7 +93,9 @@ def train(network: str, fused: bool | str, measures: str = "standard", batches: 
     torch.manual_seed(0)
     build, batch = NETWORKS[network]
     net = build()
-    monitor = Monitor(net, every_n_steps=2, window=5, fused=fused, measures=measures)
+    monitor = Monitor(
+        net, every_n_steps=2, window=5, fused=fused, measures=measures, max_rows=how.get("max_rows", "auto")
+    )
     optimizer = torch.optim.SGD(net.parameters(), 0.01)
     for step in range(10):
         optimizer.zero_grad()
@@ -138,12 +140,20 @@ def test_every_number_is_that_of_torch(network: str, measures: str) -> None:
     assert_same(train(network, "auto", measures), train(network, False, measures))
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("most", [None, 9], ids=["all rows", "nine rows"])
+def test_so_it_is_of_all_rows_and_of_few(network: str, most: int | None) -> None:
+    how: dict[str, Any] = {"max_rows": most, "batches": 2}
+    assert_same(train(network, "auto", "full", **how), train(network, False, "full", **how))
+
+
 @pytest.mark.parametrize("network", ["mlp", "tokens"])
 def test_halves_accumulated_batches_and_loss_scales(network: str) -> None:
     how = {"batches": 3, "scale": torch.tensor(0.125)}
     for precision in (nullcontext(), torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", torch.float16)):
         how["autocast"] = precision
-        assert_same(train(network, "auto", **how), train(network, False, **how), rtol=1e-3)
+        for measures in ("standard", "full"):
+            assert_same(train(network, "auto", measures, **how), train(network, False, measures, **how), rtol=1e-3)
 
 
 def monitored(net: nn.Module, fused: bool | str = "auto", **settings: Any) -> Monitor:
@@ -226,6 +236,68 @@ def test_it_is_c_that_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT, Signal.PARAMETER_GRADIENT} <= set(
         taken
     )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_it_is_c_that_multiplies(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: dict[str, set[int]] = {}
+    add, phases = NativeSums.add_products, {2, 3, 4}
+
+    def note(self: NativeSums, route: Any, product: Any, x: Tensor, y: Tensor, phase: int, *rest: Any) -> None:
+        steps.setdefault(route.slot.subject.name, set()).add(phase)
+        add(self, route, product, x, y, phase, *rest)
+
+    monkeypatch.setattr(NativeSums, "add_products", note)
+    torch.manual_seed(0)
+    build, batch = NETWORKS[network]
+    net = build()
+    monitor = monitored(net, measures=["taylor"])
+    for _ in range(5):
+        step(monitor, net, batch(20))
+    report = monitor.close()
+    monitor.remove()
+    assert report is not None
+    found = {name for name, measures in report.items() if "taylor" in measures}
+    turned = {"gru", "attention.out_proj"}  # time lies before the samples in memory
+    assert {name for name, seen in steps.items() if seen >= phases} == found - turned != set()
+
+
+@pytest.mark.parametrize("how", ["break_off", "overflow"])
+def test_rows_of_a_step_that_does_not_count_do_not_wait(how: str) -> None:
+    def run(monitor: Monitor, net: nn.Module) -> None:
+        for i in range(9):
+            step(monitor, net, torch.randn(30 + i, 4), **{how: i in (2, 5)})
+
+    reports = []
+    for fused in ("auto", False):
+        torch.manual_seed(0)
+        net = MLP()
+        monitor = monitored(net, fused, measures="full")
+        run(monitor, net)
+        reports.append(monitor.close())
+        run(monitor, net)
+        reports.append(monitor.close())
+    assert_same(reports[:2], reports[2:])
+
+
+def test_answers_are_the_same() -> None:
+    def run(monitor: Monitor, net: nn.Module) -> None:
+        for i in range(6):
+            x, labels = torch.randn(300, 3, 9, 9), torch.randint(4, (300,))
+            labels[:: 2 + i] = -1
+            with monitor:
+                net(x).square().mean().backward()
+                monitor.record_answers(labels)
+
+    reports = []
+    for fused in ("auto", False):
+        torch.manual_seed(0)
+        net = Residual()
+        monitor = monitored(net, fused, measures=["output_correlation"])
+        run(monitor, net)
+        reports.append(monitor.close())
+    assert all("output_correlation" in measures for measures in reports[0].layers.values())
+    assert_same(reports[:1], reports[1:])
 
 
 def test_the_black_box_sees_what_c_sums() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.counting.held import Held
+from lightning_neurohealth.counting.products import Product, in_lines, product_of
 from lightning_neurohealth.counting.vectors import Place, Vectors
 from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.layers import Subject
@@ -24,31 +27,20 @@ Sizes = Mapping[tuple[Signal, type[Statistic]], What]
 Most = int | str | None
 
 
-class Late:
-    """A statistic whose states are large: rows wait until they count, and are added to the states themselves."""
+@dataclass(eq=False)
+class Way:
+    """How tensors of one layout are summed.
 
-    def __init__(self, statistic: Statistic) -> None:
-        self.statistic, self._sums = statistic, statistic.native_sums()
-        self._states: list[Tensor] = []
-        self._targets = Targets([])
-        self._plans: dict[torch.Size, Plan] = {}
+    Attributes:
+        pick: Which rows.
+        rows: How many those are.
+        held: What keeps a copy of them, if something does.
+    """
 
-    def add(self, kernel: Kernel, rows: Tensor, step: int) -> None:
-        """Add rows, ``[rows, neurons, 1]``, behind one another in memory."""
-        if not self._sums:
-            self.statistic.absorb(rows, step)
-            return
-        states = [getattr(self.statistic, name) for name in self._sums]
-        if [id(state) for state in states] != [id(state) for state in self._states]:
-            self._states, self._plans = states, {}
-            self._targets = Targets(list(zip(self._sums.values(), states, strict=True)))
-        plan = self._plans.get(rows.shape)
-        if plan is None:
-            if len(self._plans) >= MANY:
-                self._plans.clear()
-            count, neurons, _ = rows.shape
-            plan = self._plans[rows.shape] = Plan((count, 1, 1, neurons), (neurons, 0, 0, 1), rows.dtype, self._targets)
-        kernel.add(plan, rows, 0, 1.0, step)
+    pick: Pick
+    plan: Plan
+    rows: int
+    held: Held | None
 
 
 @dataclass(eq=False)
@@ -62,18 +54,29 @@ class Route:
         rest: Those that it does not know, ``None`` if there are none.
         targets: What the kernel adds to.
         still: True for a snapshot.
-        plans: By layout of the tensors.
+        ways: By layout of the tensors.
+        held: By type, the rows that wait for ``late``.
         open: False once the statistics may have become others.
     """
 
     slot: Slot
     brought: list[tuple[Statistic, dict[str, Tensor]]]
-    late: list[Late]
+    late: list[Statistic]
     rest: Slot | None
     targets: Targets
     still: bool
-    plans: dict[Any, tuple[Pick, Plan]] = field(default_factory=dict)
+    ways: dict[Any, Way] = field(default_factory=dict)
+    held: dict[torch.dtype, Held] = field(default_factory=dict)
     open: bool = True
+
+    def hold(self, neurons: int, type: torch.dtype) -> Held | None:
+        """What rows of numbers of that type wait in; ``None`` where nothing is late."""
+        if not self.late:
+            return None
+        type = torch.float64 if type == torch.float64 else torch.float32
+        if type not in self.held:
+            self.held[type] = Held(self.late, neurons, type)
+        return self.held[type]
 
 
 class NativeSums:
@@ -101,7 +104,7 @@ class NativeSums:
         self._sized: list[Slot] = []
         self._touched: dict[Slot, Route] = {}
         self._touched_still: set[Slot] = set()
-        self._waiting: list[tuple[Route, Tensor, int]] = []
+        self._holding: dict[Held, None] = {}
 
     def __contains__(self, statistic: Statistic) -> bool:
         return statistic in self._bound
@@ -114,6 +117,9 @@ class NativeSums:
         """Forget what was seen in the window; exponential averages go on."""
         self._vectors.empty(averages=False)
         self._snapshots.empty(averages=False)
+        for held in self._holding:
+            held.reset()
+        self._holding.clear()
 
     def empty_snapshots(self) -> None:
         """Forget all of them."""
@@ -130,11 +136,19 @@ class NativeSums:
                 self.routes[subject, slot.signal] = self._route(slot)
 
     def take(
-        self, subject: Subject, signal: Signal, x: Tensor, most: Most, phase: int, scale: Tensor | float, step: int
+        self,
+        subject: Subject,
+        signal: Signal,
+        x: Tensor,
+        most: Most,
+        phase: int,
+        scale: Tensor | float,
+        step: int,
+        some: Tensor | None = None,
     ) -> bool:
         """Add up rows of ``x``, shape ``[outer, neurons, inner]``, times ``scale``; true if nothing more is wanted.
 
-        With ``most``, those that ``thin`` takes; ``None`` for all.
+        With ``most``, those that ``thin`` takes; ``None`` for all. With ``some``, those rows of ``[rows, neurons, 1]``.
         """
         route = self.routes[subject, signal]
         if route is None:
@@ -142,38 +156,76 @@ class NativeSums:
         if x.numel():
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
-            self.add(route, *self._plan(route, x, most), x, phase, float(scale), step)
+            if some is None:
+                self.add(route, self._way(route, x, most), x, phase, float(scale), step)
+            elif len(some):
+                self._add_some(route, x, some.to("cpu").contiguous(), step)
             if route.still:
                 self._touched_still.add(route.slot)
         return route.rest is None
 
-    def add(self, route: Route, pick: Pick, plan: Plan, x: Tensor, phase: int, scale: float, step: int) -> None:
-        """The same for tensors of which the plan is known."""
+    def add(self, route: Route, way: Way, x: Tensor, phase: int, scale: float, step: int) -> None:
+        """The same for tensors of which it is known how they are summed."""
         self._touched[route.slot] = route
-        offset = 0 if pick.all else pick.offset(phase)
-        if self._add_sums(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
+        offset = 0 if way.pick.all else way.pick.offset(phase)
+        copy = None if way.held is None else way.held.room(way.rows, step)
+        plan, place = way.plan, x.data_ptr() + offset * way.plan.itemsize
+        if self._add_sums(plan.reference, place, None, None, plan.samples, copy, scale, step):
             raise no_memory()
-        if route.late:
-            some = x.detach().as_strided(pick.shape, pick.strides, x.storage_offset() + offset)
-            rows = some.clone(memory_format=torch.contiguous_format).view(-1, pick.shape[3], 1)
-            self._waiting.append((route, rows if scale == 1.0 else rows * scale, step))
 
-    def plan(self, subject: Subject, signal: Signal, x: Tensor, most: Most) -> tuple[Route, Pick, Plan] | None:
+    def _add_some(self, route: Route, x: Tensor, some: Tensor, step: int) -> None:
+        way = self._way(route, x, None)
+        if way.held is None:
+            self._touched[route.slot] = route
+            assert self._kernel is not None
+            self._kernel.add_chosen(way.plan, x, some, step)
+        else:
+            self.add(route, self._way(route, x[some], None), x[some], 0, 1.0, step)
+
+    def add_products(
+        self, route: Route, product: Product, x: Tensor, y: Tensor, phase: int, scale: float, step: int
+    ) -> None:
+        """The same for the product of two tensors."""
+        self._touched[route.slot] = route
+        assert self._kernel is not None
+        samples, offsets = product.some(phase)
+        copy = None if product.held is None else product.held.room(samples * product.lines, step)
+        self._kernel.add_products(product.plan, x, y, offsets, samples, scale, step, copy)
+
+    def way(self, subject: Subject, signal: Signal, x: Tensor, most: Most) -> tuple[Route, Way] | None:
         """How ``take`` takes tensors that lie in memory as ``x`` does, if it takes all that is wanted of them."""
         route = self.routes.get((subject, signal))
         if route is None or route.rest is not None or x.dtype not in TYPES or not x.is_cpu or not x.numel():
             return None
-        return route, *self._plan(route, x, most)
+        return route, self._way(route, x, most)
 
-    def _plan(self, route: Route, x: Tensor, most: Most) -> tuple[Pick, Plan]:
+    def product(
+        self, subject: Subject, signal: Signal, x: Tensor, y: Tensor, axis: int, whole: bool
+    ) -> tuple[Route, Product] | None:
+        """How ``add_products`` takes those of tensors that lie in memory as ``x`` and ``y`` do, if it can.
+
+        With ``whole``, of all their samples.
+        """
+        route = self.routes.get((subject, signal))
+        if route is None or route.rest is not None or x.dtype not in TYPES or not x.numel():
+            return None
+        first, second = in_lines(x, axis), in_lines(y, axis)
+        if first is None or second is None:
+            return None
+        held = route.hold(first.shape[2], x.dtype)
+        return route, product_of(first, second, route.targets, held, whole)
+
+    def _way(self, route: Route, x: Tensor, most: Most) -> Way:
         key = (x.shape, x.stride(), x.dtype)
-        plan = route.plans.get(key)
-        if plan is None:
-            if len(route.plans) >= MANY:
-                route.plans.clear()
+        way = route.ways.get(key)
+        if way is None:
+            if len(route.ways) >= MANY:
+                route.ways.clear()
             pick = Pick(x, most if isinstance(most, int) else None, whole=most is None)
-            plan = route.plans[key] = pick, Plan(pick.shape, pick.strides, x.dtype, route.targets)
-        return plan
+            plan = Plan(pick.shape, pick.strides, x.dtype, route.targets)
+            held = route.hold(x.shape[1], x.dtype)
+            way = route.ways[key] = Way(pick, plan, math.prod(pick.shape[:3]), held)
+        return way
 
     def forget_routes(self, kept: Iterable[Statistic]) -> None:
         """Statistics may have become others; between two steps, states of those that are ``kept`` move together."""
@@ -204,6 +256,10 @@ class NativeSums:
         """Bring all states up to date."""
         self._vectors.settle()
         self._snapshots.settle()
+        holding, self._holding = self._holding, {}
+        for held in holding:
+            assert self._kernel is not None
+            held.settle(self._kernel)
 
     def commit(self) -> None:
         """What the step has brought counts."""
@@ -212,9 +268,9 @@ class NativeSums:
                 self._snapshots.commit(self._kernel)
             if len(self._touched) > len(self._touched_still):
                 self._vectors.commit(self._kernel)
-            for route, rows, step in self._waiting:
-                for late in route.late:
-                    late.add(self._kernel, rows, step)
+            for held in self._held():
+                held.commit(self._kernel)
+                self._holding[held] = None
             self._forget()
 
     def rest(self, subject: Subject, signal: Signal) -> Slot | None:
@@ -230,9 +286,10 @@ class NativeSums:
                 partials: Partials = {name: step.clone().view(getattr(one, name).shape) for name, step in own.items()}
                 shares[one] = Share((slot,), slot.alone[one], partials)
         waited = [
-            Share((route.slot,), route.slot.alone[late.statistic], late.statistic.partials(rows, step))
-            for route, rows, step in self._waiting
-            for late in route.late
+            Share((route.slot,), route.slot.alone[one], partials)
+            for route in self._touched.values()
+            for held in route.held.values()
+            for one, partials in held.brought()
         ]
         self.discard()
         return [*shares.values(), *waited]
@@ -242,6 +299,8 @@ class NativeSums:
         if self._touched:
             self._vectors.discard()
             self._snapshots.discard()
+            for held in self._held():
+                held.discard()
             self._forget()
 
     def sizes(self) -> tuple[list[Slot], Tensor]:
@@ -251,10 +310,14 @@ class NativeSums:
         """
         return self._sized, self._vectors.sizes
 
+    def _held(self) -> Iterator[Held]:
+        """What may hold rows of the step."""
+        for route in self._touched.values():
+            yield from route.held.values()
+
     def _forget(self) -> None:
         self._touched.clear()
         self._touched_still.clear()
-        self._waiting.clear()
 
     def _route(self, slot: Slot) -> Route:
         late = [one for one in slot.statistics if one.large]
@@ -270,7 +333,7 @@ class NativeSums:
                 self._sized.append(slot)
                 sums.append((Sum(size), self._vectors.place_for_size()))
         unknown = Slot(slot.subject, slot.signal, rest, self._kinds) if rest else None
-        return Route(slot, brought, [Late(one) for one in late], unknown, Targets(sums), still)
+        return Route(slot, brought, late, unknown, Targets(sums), still)
 
     def _bind(self, statistic: Statistic, still: bool) -> dict[str, Place]:
         vectors = self._snapshots if still else self._vectors

@@ -33,6 +33,9 @@ class Nobody:
     def shortcut(self, layer: Subject, signal: Signal, x: Tensor, folded: Tensor) -> None:
         """There is nowhere to go."""
 
+    def products(self, layer: Subject, a: Tensor, gradient: Tensor, laid_out: tuple[Tensor, Tensor], axis: int) -> None:
+        """Nor there."""
+
 
 @contextmanager
 def tapped(taps: T) -> Iterator[T]:

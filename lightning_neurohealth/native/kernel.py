@@ -19,6 +19,8 @@ TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 """Types of numbers that it reads."""
 MOST = 48
 """Sums of one plan."""
+BINS = 128
+"""Bins of a histogram."""
 
 
 class _Sum(Structure):
@@ -37,6 +39,7 @@ class _Plan(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("samples", "lines", "places", "neurons")),
         *((name, c_int64) for name in ("sample", "line", "place", "neuron")),
+        *((name, c_int64) for name in ("sample_2", "line_2", "place_2", "neuron_2")),
         *((name, c_int64) for name in ("type", "count")),
         ("sums", POINTER(_Sum)),
     )
@@ -49,12 +52,15 @@ class Targets:
         neurons: How many they are of; ``None`` if none is of single neurons.
 
     Raises:
-        ValueError: They are too many, or of different numbers of neurons.
+        ValueError: They are too many, or of different numbers of neurons, or a histogram has too many bins.
     """
 
     def __init__(self, sums: Sequence[tuple[Sum, Tensor]]) -> None:
         if len(sums) > MOST:
             raise ValueError(f"{len(sums)} sums: one plan has {MOST} at most")
+        bins = max((len(s.edges) + 1 for s, _ in sums), default=0)
+        if bins > BINS:
+            raise ValueError(f"{bins} bins: a histogram has {BINS} at most")
         widths = {out.numel() // (len(s.edges) + 1) for s, out in sums if s.what not in OF_ALL}
         if len(widths) > 1:
             raise ValueError(
@@ -78,16 +84,24 @@ class Plan:
         shape: Samples, lines, places of a line, and neurons; rows are all but the last.
         strides: Of the four, in elements.
         type: Of the numbers.
+        others: The strides of a second tensor, with which each is multiplied; rows are samples × lines then.
 
     Raises:
         ValueError: The tensors have another number of neurons than what is added to.
     """
 
-    def __init__(self, shape: Sequence[int], strides: Sequence[int], type: torch.dtype, targets: Targets) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        type: torch.dtype,
+        targets: Targets,
+        others: Sequence[int] = (0, 0, 0, 0),
+    ) -> None:
         if targets.neurons not in (None, shape[3]):
             raise ValueError(f"tensors of {shape[3]} neurons: the sums are of {targets.neurons}")
-        self.targets, self.itemsize = targets, type.itemsize
-        self._plan = _Plan(*shape, *strides, TYPES[type], targets.count, targets.array)
+        self.targets, self.itemsize, self.samples = targets, type.itemsize, shape[0]
+        self._plan = _Plan(*shape, *strides, *others, TYPES[type], targets.count, targets.array)
         self.reference = byref(self._plan)
 
 
@@ -137,16 +151,42 @@ class Kernel:
         self._step.restype = None
         self._gather.restype = self._compare.restype = self._elements.restype = None
         self.add_sums = library.add_sums
-        self.add_sums.argtypes = (POINTER(_Plan), c_void_p, c_double, c_double)
+        self.add_sums.argtypes = (POINTER(_Plan), *[c_void_p] * 3, c_int64, c_void_p, c_double, c_double)
         self.add_sums.restype = c_int
 
-    def add(self, plan: Plan, x: Tensor, offset: int, scale: float, step: int) -> None:
+    def add(self, plan: Plan, x: Tensor, offset: int, scale: float, step: int, copy: int | None = None) -> None:
         """Add the sums over the rows of ``x``, the first of which lies ``offset`` elements behind its beginning.
+
+        Args:
+            copy: Address of memory that gets the rows too, one behind another, float64 if they are, else float32.
 
         Raises:
             MemoryError: There is none.
         """
-        if self.add_sums(plan.reference, x.data_ptr() + offset * plan.itemsize, scale, step):
+        place = x.data_ptr() + offset * plan.itemsize
+        if self.add_sums(plan.reference, place, None, None, plan.samples, copy, scale, step):
+            raise no_memory()
+
+    def add_chosen(self, plan: Plan, x: Tensor, samples: Tensor, step: int) -> None:
+        """The same of some samples of ``x``, int64 and behind one another."""
+        chosen, count = samples.data_ptr(), len(samples)
+        if self.add_sums(plan.reference, x.data_ptr(), None, chosen, count, None, 1.0, step):
+            raise no_memory()
+
+    def add_products(
+        self,
+        plan: Plan,
+        x: Tensor,
+        y: Tensor,
+        offsets: tuple[int, int],
+        samples: int,
+        scale: float,
+        step: int,
+        copy: int | None = None,
+    ) -> None:
+        """The same of the first samples of ``x`` times ``y``, of each line the sum over its places."""
+        first, second = x.data_ptr() + offsets[0] * plan.itemsize, y.data_ptr() + offsets[1] * plan.itemsize
+        if self.add_sums(plan.reference, first, second, None, samples, copy, scale, step):
             raise no_memory()
 
     def merge(self, brought: Brought) -> None:

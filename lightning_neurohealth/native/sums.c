@@ -26,6 +26,7 @@ typedef struct {
 typedef struct {
     int64_t samples, lines, places, neurons; /* rows are samples x lines x places */
     int64_t sample, line, place, neuron;     /* from one to the next, in elements */
+    int64_t sample_2, line_2, place_2, neuron_2; /* likewise of a second tensor, if there is one */
     int64_t type;                            /* 0 for float, 1 for double, 2 for bfloat16 */
     int64_t count;                           /* of sums, at most MOST */
     Sum *sums;
@@ -34,6 +35,7 @@ typedef struct {
 #define BLOCK 96 /* rows of WIDE neurons: what is worked on stays in the first cache */
 #define MOST 48
 #define FLAGS 4096
+#define BINS 128 /* at most */
 
 INLINE double widened(uint16_t bfloat16) {
     uint32_t bits = (uint32_t)bfloat16 << 16;
@@ -42,12 +44,12 @@ INLINE double widened(uint16_t bfloat16) {
     return single;
 }
 
-/* Where each of the rows from `begin` on lies. */
-INLINE void find(const Plan *plan, int64_t begin, int64_t rows, int64_t *at) {
+/* Where each of the rows from `begin` on lies; with `chosen`, only those samples count. */
+INLINE void find(const Plan *plan, const int64_t *chosen, int64_t begin, int64_t rows, int64_t *at) {
     int64_t place = begin % plan->places, line = begin / plan->places % plan->lines;
     int64_t sample = begin / plan->places / plan->lines;
     for (int64_t r = 0; r < rows; r++) {
-        at[r] = sample * plan->sample + line * plan->line + place * plan->place;
+        at[r] = (chosen ? chosen[sample] : sample) * plan->sample + line * plan->line + place * plan->place;
         if (++place == plan->places) {
             place = 0;
             if (++line == plan->lines) line = 0, sample++;
@@ -81,6 +83,58 @@ INLINE void take(const Plan *plan, const void *x, double scale, int64_t first, i
     else TAKE(uint16_t, widened)
     if (scale != 1.0)
         for (int64_t i = 0; i < rows * WIDE; i++) to[i] *= scale;
+}
+
+/* Each row is the sum over the places of one line of what two tensors give, multiplied. */
+#define MULTIPLY(TYPE, AS_DOUBLE)                                                                                      \
+    for (int64_t r = 0; r < rows; r++) {                                                                               \
+        const int64_t sample = (begin + r) / plan->lines, line = (begin + r) % plan->lines;                            \
+        const TYPE *a = (const TYPE *)x + sample * plan->sample + line * plan->line + first * plan->neuron;            \
+        const TYPE *b = (const TYPE *)y + sample * plan->sample_2 + line * plan->line_2 + first * plan->neuron_2;      \
+        double *sums = (double *)block[r];                                                                             \
+        for (int t = 0; t < WIDE; t++) sums[t] = 0.0;                                                                  \
+        if (plan->neuron == 1 && plan->neuron_2 == 1 && width == WIDE)                                                 \
+            for (int64_t i = 0; i < plan->places; i++, a += plan->place, b += plan->place_2)                           \
+                for (int t = 0; t < WIDE; t++) sums[t] += AS_DOUBLE(a[t]) * AS_DOUBLE(b[t]);                           \
+        else                                                                                                           \
+            for (int t = 0; t < width; t++, a += plan->neuron, b += plan->neuron_2) {                                  \
+                double part[LANES] = {0};                                                                              \
+                int64_t i = 0;                                                                                         \
+                if (plan->place == 1 && plan->place_2 == 1)                                                            \
+                    for (; i + LANES <= plan->places; i += LANES)                                                      \
+                        for (int j = 0; j < LANES; j++) part[j] += AS_DOUBLE(a[i + j]) * AS_DOUBLE(b[i + j]);          \
+                for (; i < plan->places; i++)                                                                          \
+                    part[0] += AS_DOUBLE(a[i * plan->place]) * AS_DOUBLE(b[i * plan->place_2]);                        \
+                for (int j = 0; j < LANES; j++) sums[t] += part[j];                                                    \
+            }                                                                                                          \
+    }
+
+INLINE void multiply(const Plan *plan, const void *x, const void *y, double scale, int64_t first, int width,
+                     int64_t begin, int64_t rows, Row *block) {
+    if (plan->type == 0) MULTIPLY(float, (double))
+    else if (plan->type == 1) MULTIPLY(double, (double))
+    else MULTIPLY(uint16_t, widened)
+    if (scale != 1.0)
+        for (int64_t r = 0; r < rows; r++)
+            for (int p = 0; p < PARTS; p++) block[r][p] *= scale;
+}
+
+#define COPY(TYPE)                                                                                                     \
+    {                                                                                                                  \
+        TYPE *to = (TYPE *)copy + begin * plan->neurons + first;                                                       \
+        for (int64_t r = 0; r < rows; r++, to += plan->neurons) {                                                      \
+            const double *from = (const double *)block[r];                                                             \
+            if (width == WIDE)                                                                                         \
+                for (int t = 0; t < WIDE; t++) to[t] = (TYPE)from[t];                                                  \
+            else                                                                                                       \
+                for (int t = 0; t < width; t++) to[t] = (TYPE)from[t];                                                 \
+        }                                                                                                              \
+    }
+
+/* Rows one behind another, in double precision if they came so. */
+INLINE void copy_rows(const Plan *plan, Row *block, int64_t first, int width, int64_t begin, int64_t rows, void *copy) {
+    if (plan->type == 1) COPY(double)
+    else COPY(float)
 }
 
 INLINE Vector absolute(Vector v) { return (Vector)((Bits)v & INT64_MAX); }
@@ -181,38 +235,64 @@ INLINE void add_spatial(Row *block, int64_t begin, int64_t rows, int64_t of_samp
     }
 }
 
-/* How many edges of half octaves, 2^(k/2) for k from -16 to 16, are less than `size`, give or take one. */
-INLINE int64_t half_octaves(double size) {
-    uint64_t bits;
-    memcpy(&bits, &size, sizeof bits);
-    const int64_t octave = (int64_t)(bits >> 52) - 1023;
-    const int64_t count = 2 * octave + 17 + ((bits & 0xfffffffffffff) > 0x6a09e667f3bcc);
-    return count < 0 ? 0 : count > 33 ? 33 : count;
+/* 0 for false, 1 for true. */
+INLINE Bits ones(Bits truth) { return truth & 1; }
+
+/* v, rounded down, where 0 <= v < 2^51. */
+INLINE Bits floor_of(Vector v) {
+    const double shift = 4503599627370496.0; /* 2^52: what is added to it has no fraction */
+    const Vector whole = v + shift;
+    const Bits nearest = (Bits)whole & 0xfffffffffffff;
+    return nearest - ones(whole - shift > v);
+}
+
+/* How many of some even edges are less than v, give or take one; 0 for NaN. */
+INLINE Bits among_even(Vector v, double low, double parts, int64_t edges) {
+    const Vector place = (v - low) * parts + 1.0, most = (Vector){0} + (double)edges;
+    return floor_of(chosen(place < most, chosen(place > 0.0, place, (Vector){0}), chosen(v == v, most, (Vector){0})));
+}
+
+/* How many edges of half octaves, 2^(k/2) for k from -16 to 16 on both sides of 0, are less than v. */
+INLINE Bits among_half_octaves(Vector v) {
+    const Bits below = v < 0.0, bits = (Bits)absolute(v);
+    const Bits reached = bits - (1 & ~below); /* of what is above 0, an edge that it lies on does not count */
+    Bits count = 2 * ((reached >> 52) - 1023) + 17 + ones((reached & 0xfffffffffffff) > 0x6a09e667f3bcc);
+    count &= ~(count < 0);
+    const Bits all = count > 33;
+    count = (count & ~all) | (33 & all);
+    return 33 + ((count ^ below) - below);
 }
 
 /* Even edges from `low` on are `high` apart; of others, `low` is NaN and `high` is how many of the 66 edges of half
    octaves are left out at the lower end. An edge belongs to the bin under it; NaN is in no bin. */
 INLINE void add_to_bins(const Sum *sum, Row *block, int64_t rows, int64_t first, int width) {
-    const int64_t edges = sum->edges, left_out = sum->low == sum->low ? 0 : (int64_t)sum->high;
-    const double *edge = sum->edge, low = sum->low, parts = 1.0 / sum->high;
+    const int64_t edges = sum->edges, bins = edges + 1, left_out = sum->low == sum->low ? 0 : (int64_t)sum->high;
+    const double low = sum->low, parts = 1.0 / sum->high;
     const int even = low == low;
+    uint32_t counts[WIDE * (BINS + 1)]; /* the last of each neuron is of NaN */
+    double edge[BINS + 2];              /* those of each bin: it is above one and not above the next */
+    memset(counts, 0, (size_t)(WIDE * (bins + 1)) * sizeof counts[0]);
+    edge[0] = edge[bins + 1] = NAN, edge[bins] = INFINITY; /* neither less nor greater */
+    memcpy(edge + 1, sum->edge, (size_t)edges * sizeof edge[0]);
     for (int64_t r = 0; r < rows; r++)
-        for (int t = 0; t < width; t++) {
-            const double v = ((const double *)block[r])[t];
-            if (v != v) continue;
-            int64_t bin;
-            if (even) {
-                const double place = (v - low) * parts + 1.0;
-                bin = place < 0.0 ? 0 : place > (double)edges ? edges : (int64_t)place;
-            } else {
-                const int64_t count = half_octaves(fabs(v));
-                bin = (v < 0.0 ? 33 - count : 33 + count) - left_out;
-                bin = bin < 0 ? 0 : bin > edges ? edges : bin;
+        for (int p = 0; p * LANES < width; p++) {
+            const Vector v = block[r][p];
+            Bits found = even ? among_even(v, low, parts, edges) : among_half_octaves(v) - left_out;
+            const Bits beyond = found > edges, nowhere = v != v;
+            found &= ~(found < 0);
+            found = (found & ~beyond) | (edges & beyond);
+            found = (found & ~nowhere) | (bins & nowhere);
+            if (even) { /* that was a guess */
+                const double *one = (const double *)&block[r][p];
+                for (int t = 0; t < LANES; t++) found[t] += (edge[found[t] + 1] < one[t]) - (edge[found[t]] >= one[t]);
             }
-            bin -= bin > 0 && edge[bin - 1] >= v; /* the place was a guess */
-            bin += bin < edges && edge[bin] < v;
-            sum->out[(first + t) * (edges + 1) + bin] += 1.0;
+            uint32_t *of_part = counts + p * LANES * (bins + 1);
+            for (int t = 0; t < LANES; t++) of_part[t * (bins + 1) + found[t]]++;
         }
+    for (int t = 0; t < width; t++) {
+        double *out = sum->out + (first + t) * bins;
+        for (int64_t bin = 0; bin < bins; bin++) out[bin] += counts[t * (bins + 1) + bin];
+    }
 }
 
 /* Add what some rows bring to one sum. */
@@ -335,10 +415,14 @@ INLINE void keep(const Sum *sum, const double *total, const double *others, int6
     }
 }
 
-/* Add all sums of the plan over the rows of `x` times `scale`; gives 0 if it has done so. */
+/* Add all sums of the plan over the rows of `x` times `scale`; gives 0 if it has done so.
+
+   With `y`, a row is the sum over the places of a line of x times y. With `chosen`, those `samples` count; without, the
+   first `samples`. With `copy`, the rows are put there too. */
 FOR_EACH_PROCESSOR
-int add_sums(const Plan *plan, const void *x, double scale, double step) {
-    const int64_t rows = plan->samples * plan->lines * plan->places;
+int add_sums(const Plan *plan, const void *x, const void *y, const int64_t *chosen, int64_t samples, void *copy,
+             double scale, double step) {
+    const int64_t of_sample = plan->lines * (y ? 1 : plan->places), rows = samples * of_sample;
     Row block[BLOCK];
     Vector totals[MOST][2 * PARTS];
     int64_t at[BLOCK];
@@ -360,14 +444,17 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
                 for (int p = 0; p < PARTS; p++) totals[i][p] += plan->sums[i].what == LOWEST ? INFINITY : -INFINITY;
         for (int64_t begin = 0; begin < rows; begin += BLOCK) {
             const int64_t some = rows - begin < BLOCK ? rows - begin : BLOCK;
-            find(plan, begin, some, at);
-            take(plan, x, scale, first, width, at, some, block);
+            if (y) multiply(plan, x, y, scale, first, width, begin, some, block);
+            else {
+                find(plan, chosen, begin, some, at);
+                take(plan, x, scale, first, width, at, some, block);
+            }
+            if (copy) copy_rows(plan, block, first, width, begin, some, copy);
             for (int64_t i = 0; i < plan->count; i++) {
                 const Sum *sum = &plan->sums[i];
                 if (own[i] != i) continue;
                 if (sum->what == HISTOGRAM) add_to_bins(sum, block, some, first, width);
-                else if (sum->what == SPATIAL)
-                    add_spatial(block, begin, some, plan->lines * plan->places, totals[i]);
+                else if (sum->what == SPATIAL) add_spatial(block, begin, some, y ? 1 : of_sample, totals[i]);
                 else add(sum, block, some, totals[i]);
             }
             if (any_live) note_live(block, width, some, live + begin);
@@ -382,7 +469,7 @@ int add_sums(const Plan *plan, const void *x, double scale, double step) {
     for (int64_t i = 0; i < plan->count; i++) {
         const Sum *sum = &plan->sums[i];
         if (sum->what == ROWS) sum->out[0] += (double)rows * sum->weight;
-        if (sum->what == SAMPLES) sum->out[0] += (double)plan->samples;
+        if (sum->what == SAMPLES) sum->out[0] += (double)(y ? rows : samples);
         if (sum->what == FREEDOM) sum->out[0] += (double)(rows - 1);
         if (sum->what == LIVE)
             for (int64_t r = 0; r < rows; r++) sum->out[0] += live[r];

@@ -35,7 +35,8 @@ class Statistic(Metric, ABC):
         side_by_side: True if ``reduce`` takes the rows of several layers at once, and what it gives is of each neuron.
         fusable: True if ``reduce`` treats each neuron by itself and can be compiled: it takes all from :class:`Rows`.
         counters: Names of plain numbers that belong to the states, equal on all ranks.
-        large: True if its states are so many that a step is better kept as rows until it counts than as sums.
+        large: True if its states are so many that steps are better kept as rows until several count than as sums. What
+            C sums of them, if it does, is counted.
         together: True if it compares neurons, so that it says nothing of a layer that is split over ranks.
         home: Whose memory the states are in, ``None`` where they are its own.
     """
@@ -124,9 +125,14 @@ class Statistic(Metric, ABC):
             else:
                 (torch.minimum if kind == "min" else torch.maximum)(state, partial, out=state)
 
-    def absorb(self, x: Tensor, step: int) -> None:
-        """Take the rows of ``x``, shape ``[outer, neurons, inner]``, into the states, which nobody else holds."""
-        self.merge(self.partials(x, step))
+    def absorb(self, x: Tensor, batches: Sequence[tuple[int, int]]) -> None:
+        """Take ``[rows, neurons]`` into the states, which nobody else holds.
+
+        Args:
+            batches: Of how many rows each was, and its step.
+        """
+        for rows, (_, step) in zip(x.split([count for count, _ in batches]), batches, strict=True):
+            self.merge(self.partials(rows.unsqueeze(2), step))
 
     def take_steps(self, values: Tensor, steps: Sequence[int]) -> None:
         """Take one number of each of many steps, ``[steps]``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,12 +38,14 @@ class Covariance(Statistic):
         some = self._sampled(rows.x)
         return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(some)}
 
-    def absorb(self, x: Tensor, step: int) -> None:
-        some = self._sampled(x)
-        self.sums.add_(some.sum(0))
-        torch.addmm(self.squares, some.T, some, out=self.squares)  # half of the memory's work of a sum of two matrices
-        self.sampled.add_(len(some))
-        self.rows.add_(x.shape[0] * x.shape[2])
+    def absorb(self, x: Tensor, batches: Sequence[tuple[int, int]]) -> None:
+        # one batch after another, or a run that is cut and goes on would round otherwise
+        some = [self._sampled(rows.unsqueeze(2)) for rows in x.split([count for count, _ in batches])]
+        for rows in some:
+            self.sums.add_(rows.sum(0))
+            torch.addmm(self.squares, rows.T, rows, out=self.squares)  # half of the memory's work of adding matrices
+        self.sampled.add_(sum(map(len, some)))
+        self.rows.add_(len(x))
 
     def _sampled(self, x: Tensor) -> Tensor:
         count, inner = x.shape[0] * x.shape[2], x.shape[2]
@@ -52,7 +56,9 @@ class Covariance(Statistic):
             x = x.squeeze(2)
         else:
             x = x.movedim(1, 2).flatten(0, 1)
-        if self.width < self.neurons:
+        if self.neurons % self.width == 0:
+            x = x[:, :: self.neurons // self.width]
+        else:
             x = x[:, torch.arange(self.width, device=x.device) * self.neurons // self.width]
         return x.double()
 

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lightning_neurohealth.statistics
+from lightning_neurohealth.counting.products import product_of
 from lightning_neurohealth.discovery import concrete_classes
 from lightning_neurohealth.folding import Pick, fold, thin
 from lightning_neurohealth.native import Brought, Kernel, Lengths, Plan, Spaced, Sum, Targets, What, kernel
 from lightning_neurohealth.statistics import Statistic
 from lightning_neurohealth.statistics.base import EMPTY
+from lightning_neurohealth.statistics.histogram import OCTAVES
+from lightning_neurohealth.statistics.moments import Moments
+from lightning_neurohealth.statistics.pass_counts import PassCounts
 from lightning_neurohealth.statistics.slopes import Slopes
 from lightning_neurohealth.statistics.spatial_magnitude import SpatialMagnitude
 from tests.measures.harness import layer
@@ -143,6 +147,114 @@ def test_sizes_are_of_all_neurons_together() -> None:
     torch.testing.assert_close(magnitudes, torch.tensor([x.double().abs().sum(), 450]).double())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_are_copied_one_behind_another(dtype: torch.dtype, layout: str) -> None:
+    folded = fold(*LAYOUTS[layout](some(200, 70, dtype=dtype)))
+    pick = Pick(folded, 20)
+    copy = torch.full((21, 70), -1.0, dtype=torch.promote_types(dtype, torch.float32))
+    rows = thin(folded, 20, 3).squeeze(2)
+    plan = Plan(pick.shape, pick.strides, dtype, Targets([]))
+    compiled().add(plan, folded, pick.offset(3), 0.5, STEP, copy.data_ptr())
+    torch.testing.assert_close(copy[: len(rows)], rows.to(copy.dtype) * 0.5, rtol=0, atol=0)
+    assert (copy[len(rows) :] == -1).all()
+
+
+@pytest.mark.parametrize("chosen", [[], [3], [5, 0, 5], list(range(0, 200, 2))], ids=len)
+def test_some_rows_are_chosen(chosen: list[int]) -> None:
+    x, statistic = some(200, 70), Moments(layer(70))
+    out = {name: torch.zeros(getattr(statistic, name).numel(), dtype=torch.float64) for name in statistic.kinds}
+    targets = Targets([(s, out[name]) for name, s in statistic.native_sums().items()])
+    compiled().add_chosen(Plan((200, 1, 1, 70), (70, 0, 0, 1), x.dtype, targets), x, torch.tensor(chosen).long(), STEP)
+    if chosen:
+        for name, expected in in_torch(statistic, x[chosen].unsqueeze(2)).items():
+            torch.testing.assert_close(out[name].view(expected.shape), expected, rtol=1e-11, atol=1e-9)
+    else:
+        assert out["rows"].item() == 0
+        assert not out["sums"].any()
+
+
+def products(x: Tensor, y: Tensor, cls: type[Statistic], scale: float = 1.0, phase: int = 0) -> dict[str, Tensor]:
+    """What the kernel adds to the states for the products of two tensors ``[samples, lines, neurons, places]``."""
+    statistic = cls(layer(x.shape[2]))
+    out = {
+        name: torch.full((getattr(statistic, name).numel(),), EMPTY[kind], dtype=torch.float64)
+        for name, kind in statistic.kinds.items()
+    }
+    targets = Targets([(s, out[name]) for name, s in statistic.native_sums().items()])
+    product = product_of(x, y, targets, None, whole=True)
+    samples, offsets = product.some(phase)
+    compiled().add_products(product.plan, x, y, offsets, samples, scale, STEP)
+    return {name: brought.view(getattr(statistic, name).shape) for name, brought in out.items()}
+
+
+def assert_products(x: Tensor, y: Tensor) -> None:
+    for cls in (SpatialMagnitude, Moments, PassCounts):
+        rows = (x.double() * y.double()).sum(3).flatten(0, 1).unsqueeze(2) * 0.5
+        expected = in_torch(cls(layer(x.shape[2])), rows)
+        for (name, actual), wanted in zip(products(x, y, cls, 0.5).items(), expected.values(), strict=True):
+            torch.testing.assert_close(
+                actual, wanted, rtol=1e-11, atol=1e-9, equal_nan=True, msg=lambda text, n=name: f"{n}: {text}"
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(6, 1, 3, 1), (200, 1, 33, 1), (3, 4, 70, 1), (5, 1, 40, 37), (2, 3, 9, 8)])
+def test_two_tensors_are_multiplied_and_summed_over_places(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x, y = some(*shape, dtype=dtype), some(*shape, dtype=dtype).flip(0)
+    turned = [t.transpose(2, 3).contiguous().transpose(2, 3) for t in (x, y)]
+    assert_products(x, y)
+    assert_products(turned[0], turned[1])
+    assert_products(x, turned[1])
+    assert_products(turned[0], y)
+    assert_products(x, torch.full((1,), 0.25, dtype=dtype).expand(shape))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_products_that_are_no_numbers(bad: float) -> None:
+    x, y = some(5, 1, 40, 37), some(5, 1, 40, 37)
+    x[3, 0, 1, 2], x[4, 0, 39, 36] = bad, bad
+    assert_products(x, y)
+    assert_products(y, x)
+
+
+@settings(max_examples=30)
+@given(samples=st.integers(1, 120), lines=st.integers(1, 3), neurons=st.integers(1, 70), places=st.integers(1, 20))
+def test_products_of_any_shape(samples: int, lines: int, neurons: int, places: int) -> None:
+    x, y = torch.randn(2, samples, lines, neurons, places, generator=torch.Generator().manual_seed(0)).unbind()
+    assert_products(x, y)
+
+
+@pytest.mark.parametrize(
+    "edges", [torch.linspace(-1.7, 2.9, 65).double()[1:-1], torch.linspace(0, 1, 65).double()[1:-1]], ids=len
+)
+def test_an_edge_of_even_bins_belongs_to_the_bin_under_it(edges: Tensor) -> None:
+    nextafter = torch.nextafter
+    x = torch.cat([edges, nextafter(edges, edges - 1), nextafter(edges, edges + 1), some(500, dtype=torch.float64)])
+    assert_bins(x, Sum(What.HISTOGRAM, float(edges[0]), float(edges[1] - edges[0]), edges=tuple(edges.tolist())), edges)
+
+
+@pytest.mark.parametrize("left_out", [0, 33, 40])
+def test_an_edge_of_half_octaves_does_too(left_out: int) -> None:
+    edges = torch.tensor(OCTAVES[left_out:], dtype=torch.float64)
+    odd = torch.tensor([0.0, -0.0, 5e-324, -5e-324, 1e-310, 1e300, -1e300], dtype=torch.float64)
+    every = torch.tensor(OCTAVES, dtype=torch.float64)
+    inside, outside = torch.nextafter(every, every * 0), torch.nextafter(every, every * 2)
+    x = torch.cat([every, inside, outside, odd, some(500, dtype=torch.float64)])
+    assert_bins(x, Sum(What.HISTOGRAM, math.nan, left_out, edges=tuple(edges.tolist())), edges)
+
+
+def assert_bins(x: Tensor, histogram: Sum, edges: Tensor) -> None:
+    ends = torch.tensor([math.nan, math.inf, -math.inf], dtype=torch.float64)
+    x = torch.cat([x, ends])
+    counts = torch.zeros(3, len(edges) + 1, dtype=torch.float64)
+    plan = Plan((len(x), 1, 1, 3), (1, 0, 0, 0), x.dtype, Targets([(histogram, counts)]))  # three neurons alike
+    compiled().add(plan, x, 0, 1.0, STEP)
+    expected = torch.bucketize(x[~x.isnan()], edges).bincount(minlength=len(edges) + 1)
+    for of_neuron in counts:
+        assert of_neuron.tolist() == expected.tolist()
+
+
 def test_more_rows_than_fit_on_the_stack() -> None:
     x, live = torch.zeros(100_000, 2), torch.zeros(1, dtype=torch.float64)
     x[::1000, 1] = 1.0
@@ -154,6 +266,8 @@ def test_more_rows_than_fit_on_the_stack() -> None:
 def test_too_many_sums_are_refused() -> None:
     with pytest.raises(ValueError, match="49 sums: one plan has 48 at most"):
         Targets([(Sum(What.SUM), torch.zeros(1))] * 49)
+    with pytest.raises(ValueError, match="129 bins: a histogram has 128 at most"):
+        Targets([(Sum(What.HISTOGRAM, edges=tuple(map(float, range(128)))), torch.zeros(129))])
 
 
 def test_nothing_is_written_beside_what_there_is() -> None:
