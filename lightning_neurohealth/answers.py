@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
-from lightning_neurohealth.folding import some_places
+from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.layers import Layer, axis_in
 from lightning_neurohealth.signals import Signal
 
@@ -26,51 +28,122 @@ PATIENCE, SELDOM = 4, 16
 """Batches of which nobody could tell the right ones; only one in so many is kept then, until one can be told again."""
 
 
+class Receiver(Protocol):
+    """Who takes what neurons gave.
+
+    Attributes:
+        most: Rows of one tensor that count at most; ``"auto"`` for all of what is small, ``None`` for all.
+        phase: Says which.
+    """
+
+    most: int | str | None
+    phase: int
+
+    def take(self, subject: Layer, signal: Signal, x: Tensor, *, some: Tensor) -> None:
+        """Take ``some`` of the rows of ``x``, ``[rows, neurons, 1]``."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a layer gave for some samples of a batch.
+
+    Attributes:
+        rows: ``[kept samples, neurons]``.
+        samples: How many the batch has.
+        which: Those that are kept.
+    """
+
+    rows: Tensor
+    samples: int
+    which: slice
+
+
+class Way:
+    """How it is kept of tensors that lie in memory as ``a`` does: the mean over the places of some samples.
+
+    Args:
+        batch, neurons: The axes along which those lie.
+        most: Places of all samples that count at most, as a receiver says it.
+    """
+
+    def __init__(self, a: Tensor, batch: int, neurons: int, most: int | str | None) -> None:
+        self.batch, self.neurons, self.samples = batch, neurons, a.shape[batch]
+        self._wide = torch.promote_types(a.dtype, torch.float32)
+        x = self._by_sample(a)
+        whole = most is None or type(a) is not Tensor or x.data_ptr() != a.data_ptr()
+        self._pick = Pick(x, most if isinstance(most, int) else None, whole, means=True)
+        samples, *places, width = self._pick.shape
+        self._whole, self._blurred = whole, places != [1, 1]
+        self._span = samples * self._pick.step
+        of_sample, *_, of_neuron = self._pick.strides
+        alone = (samples, width), (of_sample, of_neuron)
+        self._view: tuple[Sequence[int], Sequence[int]] = alone
+        if self._blurred:
+            self._view = self._pick.shape, self._pick.strides
+
+    def kept(self, a: Tensor, phase: int) -> Kept:
+        """What is kept of ``a``."""
+        first = self._pick.first(phase)
+        if self._whole:
+            rows = self._by_sample(a).to(self._wide).mean(2)
+        else:
+            rows = a.as_strided(*self._view, a.storage_offset() + self._pick.offset(phase))
+            rows = rows.to(self._wide).mean((1, 2)) if self._blurred else rows.to(self._wide, copy=True)
+        return Kept(rows, self.samples, slice(first, first + self._span, self._pick.step))
+
+    def _by_sample(self, a: Tensor) -> Tensor:
+        """``[samples, neurons, places]``."""
+        x = a.detach().movedim((self.batch, self.neurons), (0, 1))
+        return x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)
+
+
 class Answers:
     """Keeps what each neuron gave for each sample of a batch until it is known on which samples the model was right.
 
-    That is the mean over space and time; of what is large, over a part of the places.
-
-    Args:
-        take: Gets ``(layer, signal, rows)``.
+    That is the mean over space and time; of what is large, of some samples and over a part of the places.
 
     Attributes:
         reason: Why it was not known of the last batch; empty if it was.
     """
 
-    def __init__(self, take: Callable[[Layer, Signal, Tensor], None]) -> None:
-        self.take = take
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
         self.reason = "no labels were given: call record_answers(labels) in each step"
         self._samples: int | None = None
-        self._kept: dict[Layer, Tensor] = {}
-        self._whole: set[Layer] = set()
-        self._turn = self._in_vain = 0
+        self._kept: dict[Layer, Kept] = {}
+        self._said: dict[Layer, tuple[Tensor, int]] = {}
+        self._ways: dict[Layer, tuple[Any, Way | None]] = {}
+        self._in_vain = 0
 
     def begin(self, samples: int | None = None) -> None:
         """A batch begins, of so many samples if that is known."""
         self._samples = samples
-        self._turn += 1
         self._in_vain += 1
         self._kept.clear()
-        self._whole.clear()
+        self._said.clear()
 
     @torch.no_grad()
     def keep(self, layer: Layer, a: Tensor) -> None:
         """An activation, of which samples are the first axis, or the second where only that has as many."""
         if a.dim() < 2 or not a.is_floating_point() or (self._in_vain > PATIENCE and self._in_vain % SELDOM):
             return
+        key = (a.shape, a.stride(), self._samples, type(a))
+        known = self._ways.get(layer)
+        if known is None or known[0] != key:
+            known = self._ways[layer] = key, self._way(layer, a)
+        way = known[1]
+        if way is None or is_functorch_wrapped_tensor(a):
+            return
+        self._kept[layer] = way.kept(a, self.receiver.phase)
+        self._said.pop(layer, None)
+        if a.dim() == 2 and layer.output:
+            self._said[layer] = _answer(a)
+
+    def _way(self, layer: Layer, a: Tensor) -> Way | None:
         neurons = axis_in(layer, a)
         turned = a.dim() > 2 and self._samples not in (None, a.shape[0]) and a.shape[1] == self._samples
         batch = 1 if turned else 0
-        if batch == neurons:
-            return
-        others = [axis for axis in range(a.dim()) if axis not in (batch, neurons)]
-        rows = a.detach().movedim((batch, neurons), (0, 1))
-        if others:
-            rows = some_places(rows, self._turn)
-        rows = rows.to(torch.promote_types(a.dtype, torch.float32))
-        self._kept[layer] = rows.flatten(2).mean(2) if others else rows.clone()
-        (self._whole.discard if others else self._whole.add)(layer)
+        return None if batch == neurons else Way(a, batch, neurons, self.receiver.most)
 
     def settle(self, labels: Any, predictions: Any = None, cut: float = 0.5) -> None:
         """The step is over: hand on the samples that the model got right, and those that it got wrong.
@@ -83,49 +156,55 @@ class Answers:
         """
         kept, self._kept = self._kept, {}
         try:
-            right = self._right(labels, predictions, cut, kept)
+            truths = self._right(labels, predictions, cut)
         except ValueError as reason:
             self.reason = str(reason)
             return
         self.reason, self._in_vain = "", 0
-        for signal, truth in ((Signal.RIGHT_ACTIVATION, 1), (Signal.WRONG_ACTIVATION, 0)):
-            places = (right == truth).nonzero().flatten()
-            for layer, rows in kept.items():
-                if len(rows) == len(right) and not layer.superseded:
-                    self.take(layer, signal, rows[places].unsqueeze(-1))
+        for signal, truth in zip((Signal.RIGHT_ACTIVATION, Signal.WRONG_ACTIVATION), truths, strict=True):
+            places: dict[tuple[int, int, int], Tensor] = {}
+            for layer, of_layer in kept.items():
+                if of_layer.samples == len(truth) and not layer.superseded:
+                    which = of_layer.which
+                    key = (which.start, which.stop, which.step)
+                    if key not in places:
+                        places[key] = truth[which].nonzero().flatten()
+                    self.receiver.take(layer, signal, of_layer.rows.unsqueeze(-1), some=places[key])
 
-    def _right(self, labels: Any, predictions: Any, cut: float, kept: Mapping[Layer, Tensor]) -> Tensor:
-        """1 where the model was right, 0 where it was wrong, -1 where that cannot be told, ``[samples]``."""
+    def _right(self, labels: Any, predictions: Any, cut: float) -> tuple[Tensor, Tensor]:
+        """Where the model was right, and where it was wrong, ``[samples]`` each; neither where that cannot be told."""
         if not isinstance(labels, Tensor):
             raise ValueError(NO_LABELS)
         if labels.dim() == 0 or labels.numel() != labels.shape[0]:
             raise ValueError(f"labels have the shape {tuple(labels.shape)}, not one a sample")
         labels = labels.detach().flatten()
+        classes = 0
         if not isinstance(predictions, Tensor):
-            layer = self._output(kept, len(labels))
-            predictions = kept[layer]
+            layer = self._output(len(labels))
+            predictions, classes = self._said[layer]
             cut = 0.5 if (layer.function.lower, layer.function.upper) == (0.0, 1.0) else 0.0
         predictions = predictions.detach()
         if len(predictions) != len(labels) or predictions.dim() > 2:
             raise ValueError(f"predictions have the shape {tuple(predictions.shape)} for {len(labels)} labels")
         if predictions.numel() > len(labels):
-            if labels.is_floating_point():
-                raise ValueError("labels are numbers, not classes")
-            known = (labels >= 0) & (labels < predictions.shape[1])
-            predictions = predictions.argmax(1)
-        elif predictions.is_floating_point():
+            predictions, classes = predictions.argmax(1), predictions.shape[1]
+        if classes and labels.is_floating_point():
+            raise ValueError("labels are numbers, not classes")
+        if predictions.is_floating_point():
             known = ((labels == 0) | (labels == 1)).all().expand(len(labels))  # else it is a regression
-            predictions = predictions.flatten() > cut
+            predictions = predictions > cut
         else:
-            known = labels >= 0
-        return torch.where(known.to(labels.device), (predictions.flatten().to(labels.device) == labels).long(), -1)
+            labels = labels.long()
+            known = labels.clamp(0, classes - 1) == labels if classes else labels >= 0
+        right = predictions.flatten().to(labels.device) == labels
+        return right if classes else right & known, known > right
 
-    def _output(self, kept: Mapping[Layer, Tensor], samples: int) -> Layer:
+    def _output(self, samples: int) -> Layer:
         """The layer whose output is the model's answer."""
         outputs = [
             layer
-            for layer, rows in kept.items()
-            if layer.output and layer in self._whole and len(rows) == samples and not layer.superseded
+            for layer, (said, _) in self._said.items()
+            if layer.output and len(said) == samples and not layer.superseded
         ]
         if len(outputs) != 1:
             raise ValueError(
@@ -133,6 +212,11 @@ class Answers:
                 f"give them under {' or '.join(map(repr, PREDICTIONS[:2]))}"
             )
         return outputs[0]
+
+
+def _answer(x: Tensor) -> tuple[Tensor, int]:
+    """What ``x``, ``[samples, neurons]``, says of each sample: the class, of how many; or one score, and 0."""
+    return (x.argmax(1), x.shape[1]) if x.shape[1] > 1 else (x.clone(), 0)
 
 
 def labels_in(batch: Any) -> Tensor | None:

@@ -135,17 +135,6 @@ def sample_step(samples: int, elements: int) -> int:
     return 1 if samples <= most else _step(samples, most)
 
 
-def some_places(x: Tensor, phase: int) -> Tensor:
-    """Every s-th place of large ``[samples, neurons, …]``, of each sample the same: ``[samples, neurons, places]``."""
-    x = x.flatten(2)
-    places = x.shape[2]
-    most = max(LEAST_PLACES, WHOLE * places // max(x.numel(), 1))
-    if places <= most:
-        return x
-    step = _step(places, most)
-    return x[..., phase % step :: step]
-
-
 @dataclass(frozen=True)
 class Spaced:
     """Evenly spaced places on an axis.

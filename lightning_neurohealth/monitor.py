@@ -157,7 +157,7 @@ class Monitor:
         self._first_kept = False
         self.failed_measures: dict[str, str] = {}
         self.bad_loss = ""
-        self.answers = Answers(self.intake.take)
+        self.answers = Answers(self.intake)
         self.watch(model, hook_root)
 
     def watch(self, model: nn.Module, hook_root: bool) -> None:

@@ -16,8 +16,8 @@ from lightning_neurohealth.folding import (
     MOST_ROWS,
     PRODUCTS,
     SAMPLES,
+    Pick,
     fold,
-    some_places,
     some_samples,
     thin,
 )
@@ -159,11 +159,41 @@ def test_every_sample_comes_in_time_and_never_too_few() -> None:
     assert some_samples(small, 1, 5) is small
 
 
-def test_other_places_of_every_sample_come_in_time() -> None:
-    x = torch.arange(40 * 50.0).view(1, 1, 40, 50).expand(8, 64, 40, 50)
-    seen = [some_places(x, phase) for phase in range(200)]
-    assert all(x.shape[:2] == (8, 64) and 110 <= x.shape[2] <= 128 for x in seen)
-    assert len(torch.cat([places[0, 0] for places in seen]).unique()) == 40 * 50
-    few = torch.zeros(64, 2000, 3)
-    assert some_places(few, 5).shape == (64, 2000, 3)
-    assert some_places(torch.zeros(2, 3, 4, 5), 1).shape == (2, 3, 20)
+def picked(shape: tuple[int, int, int], rows: int | None, phase: int = 0) -> Tensor:
+    """Numbers of the places of which the mean is taken, ``[samples, places]``."""
+    x = torch.arange(shape[0] * shape[2]).view(shape[0], 1, shape[2]).expand(shape)
+    pick = Pick(x, rows, means=True)
+    some = x.as_strided(pick.shape, pick.strides, pick.offset(phase))[..., 0].flatten(1)
+    assert (some // shape[2] == pick.first(phase) + pick.step * torch.arange(len(some)).unsqueeze(1)).all()
+    return some % shape[2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "places"),
+    [
+        ((256, 512, 1), 31, 1),
+        ((4096, 10, 1), 4096, 1),
+        ((60_000, 10, 1), 255, 1),
+        ((64, 16, 1024), 16, 60),
+        ((64, 64, 64), 16, 15),
+        ((64, 512, 49), 16, 8),
+        ((8, 256, 128), 8, 15),
+        ((64, 16, 16), 64, 16),
+    ],
+)
+def test_the_mean_of_a_sample_is_over_part_of_its_places(
+    shape: tuple[int, int, int], samples: int, places: int
+) -> None:
+    assert picked(shape, None).shape == (samples, places)
+
+
+@pytest.mark.parametrize("shape", [(256, 512, 1), (64, 16, 1024), (8, 256, 128)])
+@pytest.mark.parametrize("rows", [1, 7, 30, 100, 250])
+def test_of_all_samples_no_more_rows_come_than_are_wanted(shape: tuple[int, int, int], rows: int) -> None:
+    assert rows / 4 < picked(shape, rows).numel() <= rows
+
+
+def test_all_samples_and_places_come_in_time() -> None:
+    x = [picked((40, 64, 50 * 40), None, phase) for phase in range(3000)]
+    assert len(torch.cat([some.flatten() for some in x]).unique()) == 50 * 40
+    assert {Pick(torch.zeros(256, 512, 1), None, means=True).first(phase) for phase in range(200)} == set(range(46))

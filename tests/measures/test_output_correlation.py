@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_neurohealth import Monitor, NeuronHealth
 from lightning_neurohealth.answers import Answers
+from lightning_neurohealth.layers import Layer
+from lightning_neurohealth.signals import Signal
 from tests.measures.harness import Batches, assert_close, compute, layer
 from tests.training import make_trainer
 
@@ -206,9 +208,20 @@ def test_a_loop_that_gives_no_labels() -> None:
     assert "call record_answers(labels)" in report.coverage.missed["output_correlation"]
 
 
+class Taken:
+    """Keeps the rows that count."""
+
+    def __init__(self, most: int | str | None = "auto") -> None:
+        self.most, self.phase = most, 0
+        self.taken: list[tuple[Signal, Tensor]] = []
+
+    def take(self, subject: Layer, signal: Signal, x: Tensor, *, some: Tensor) -> None:
+        self.taken.append((signal, x[some].squeeze(2)))
+
+
 def test_what_is_kept_in_vain_is_kept_seldom_until_it_is_of_use() -> None:
-    taken: list[Tensor] = []
-    answers, subject = Answers(lambda layer, signal, rows: taken.append(rows)), layer(4)
+    receiver = Taken()
+    answers, subject = Answers(receiver), layer(4)
 
     def batch(labels: Tensor | None) -> bool:
         answers.begin(3)
@@ -221,4 +234,70 @@ def test_what_is_kept_in_vain_is_kept_seldom_until_it_is_of_use() -> None:
     assert [turn for turn, kept in enumerate(vain, start=1) if kept] == [1, 2, 3, 4, 16, 32]
     useful = [batch(torch.zeros(3, dtype=torch.long)) for _ in range(20)]
     assert all(useful[useful.index(True) :])
-    assert len(taken) == 2 * sum(useful)
+    assert len(receiver.taken) == 2 * sum(useful)
+
+
+def counted(a: Tensor, labels: Tensor, most: int | str | None, steps: int) -> list[list[Tensor]]:
+    """The rows that count as right and as wrong in each step; predictions are 0."""
+    receiver = Taken(most)
+    answers, subject = Answers(receiver), layer(a.shape[1])
+    subject.axis = 1
+    found = []
+    for receiver.phase in range(steps):
+        receiver.taken.clear()
+        answers.begin(len(a))
+        answers.keep(subject, a)
+        answers.settle(labels, torch.zeros(len(a), dtype=torch.long))
+        found.append([rows for _, rows in receiver.taken])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("most", "samples"), [("auto", 31), (None, 400), (10, 10), (1000, 400)], ids=["auto", "all", "ten", "many"]
+)
+def test_of_a_large_batch_other_samples_count_in_each_step(most: int | str | None, samples: int) -> None:
+    a = torch.arange(400.0).unsqueeze(1).expand(-1, 512).contiguous()
+    labels = torch.arange(400) % 3
+    seen = set()
+    for right, wrong in counted(a, labels, most, steps=120):
+        assert len(right) + len(wrong) == samples
+        assert (right[:, 0] % 3 == 0).all()
+        assert (wrong[:, 0] % 3 > 0).all()
+        assert torch.equal(right, right[:, :1].expand(-1, 512))
+        seen.update(right[:, 0].tolist() + wrong[:, 0].tolist())
+    assert len(seen) == 400
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_of_large_maps_the_mean_is_over_some_places(memory: torch.memory_format) -> None:
+    """Places differ by less than samples do, so that each mean tells its sample."""
+    a = (torch.arange(64.0).view(-1, 1, 1, 1) + torch.rand(64, 16, 32, 32)).contiguous(memory_format=memory)
+    labels = torch.arange(64) % 2
+    for right, wrong in counted(a, labels, "auto", steps=20):
+        assert len(right) + len(wrong) == 16
+        assert (right.floor() % 2 == 0).all()
+        assert (wrong.floor() % 2 == 1).all()
+        for row in (*right, *wrong):
+            assert len(row.floor().unique()) == 1
+            assert (row.frac() - 0.5).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("classes", [10, 300])
+def test_predictions_are_known_of_every_sample_of_a_large_batch(classes: int) -> None:
+    receiver = Taken(5)
+    answers, hidden, output = Answers(receiver), layer(512), layer(classes)
+    scores = torch.randn(400, classes)
+    labels = scores.argmax(1)
+    labels[::2] = (labels[::2] + 1) % classes
+    hidden.output = False
+    a = torch.arange(400.0).unsqueeze(1).expand(-1, 512).contiguous()
+    answers.begin(400)
+    answers.keep(hidden, a)
+    answers.keep(output, scores)
+    scores.zero_()  # it is known already
+    answers.settle(labels)
+    assert not answers.reason
+    (_, right), _, (_, wrong), _ = receiver.taken
+    assert len(right) + len(wrong) == 5
+    assert (right[:, 0] % 2 == 1).all()
+    assert (wrong[:, 0] % 2 == 0).all()
