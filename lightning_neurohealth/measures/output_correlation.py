@@ -11,7 +11,8 @@ from lightning_neurohealth.statistics.moments import Moments
 
 class OutputCorrelation(Measure):
     """(E(a | right) − E(a | wrong)) / standard deviation of a over both, ``[neurons]``, in standard deviations; a is
-    the mean over space and time of each sample. 0 for a neuron that gives a constant.
+    the mean over space and time of each sample; of large tensors, of some samples and over some places, as `max_rows`
+    says. 0 for a neuron that gives a constant.
 
     Above 0: the neuron is more active where the model is right, below 0 where it is wrong; within a few tenths of 0,
     and with few wrong samples of one, it does not tell. Labels come from the batch ``(inputs, labels)`` or from the
