@@ -97,6 +97,7 @@ class Intake:
         """What takes further tensors that lie in memory as ``x`` does; ``folded`` is that as ``take`` gets it."""
         if signal not in IN_C or getattr(subject, "part", None) is not None or folded.data_ptr() != x.data_ptr():
             return None
+        if signal in OF_ROWS and (signal not in FLOWS or self.repeats):
             return None
         most = self.most if signal in FLOWS else None
         if signal is Signal.WEIGHT_GRADIENT and self.most is not None:

@@ -12,6 +12,8 @@ from lightning_neurohealth.statistics.rows import Rows
 
 NEURONS = 256
 ROWS = 2048
+ALIGNED = 8
+"""Numbers between two places of memory at which products are rounded alike."""
 GOLDEN = 0.6180339887498949
 
 
@@ -35,27 +37,32 @@ class Covariance(Statistic):
         self.state("sampled", "sum", ())
 
     def reduce(self, rows: Rows) -> Partials:
-        some = self._sampled(rows.x)
+        some = self._some_neurons(self._some_rows(rows.x))
         return {"sums": some.sum(0), "squares": some.T @ some, "sampled": len(some)}
 
     def absorb(self, x: Tensor, batches: Sequence[tuple[int, int]]) -> None:
-        # one batch after another, or a run that is cut and goes on would round otherwise
-        some = [self._sampled(rows.unsqueeze(2)) for rows in x.split([count for count, _ in batches])]
-        for rows in some:
-            self.sums.add_(rows.sum(0))
-            torch.addmm(self.squares, rows.T, rows, out=self.squares)  # half of the memory's work of adding matrices
+        counts = [count for count, _ in batches]
+        if max(counts) > ROWS:
+            some = [self._some_neurons(self._some_rows(part.unsqueeze(2))) for part in x.split(counts)]
+        else:
+            some = list(self._some_neurons(x).split(counts))
+        for part in some:  # one after another, or a run that is cut and goes on would round otherwise
+            if self.width % ALIGNED:
+                part = part.clone()
+            self.sums.add_(part.sum(0))
+            torch.addmm(self.squares, part.T, part, out=self.squares)  # half of the memory's work of adding matrices
         self.sampled.add_(sum(map(len, some)))
         self.rows.add_(len(x))
 
-    def _sampled(self, x: Tensor) -> Tensor:
+    def _some_rows(self, x: Tensor) -> Tensor:
+        """``[rows, neurons]`` of ``[outer, neurons, inner]``."""
         count, inner = x.shape[0] * x.shape[2], x.shape[2]
         if count > ROWS:
             row = (torch.arange(ROWS, device=x.device).double() * GOLDEN % 1.0 * count).long()
-            x = x[row // inner, :, row % inner]
-        elif inner == 1:
-            x = x.squeeze(2)
-        else:
-            x = x.movedim(1, 2).flatten(0, 1)
+            return x[row // inner, :, row % inner]
+        return x.squeeze(2) if inner == 1 else x.movedim(1, 2).flatten(0, 1)
+
+    def _some_neurons(self, x: Tensor) -> Tensor:
         if self.neurons % self.width == 0:
             x = x[:, :: self.neurons // self.width]
         else:
