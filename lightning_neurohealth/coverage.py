@@ -53,10 +53,10 @@ def silent_modules(finder: LayerFinder, called: set[str]) -> dict[str, str]:
     owners = {layer.owner for layer in finder.layers.values()}
     silent: dict[str, str] = {}
     for name, module in finder.modules.items():
+        if not module._parameters or module_of(name) in owners or name in finder.unknown:
+            continue
         own = {n: p for n, p in module.named_parameters(recurse=False) if not is_lazy(p)}
         matrices = [n for n, p in own.items() if p.dim() >= 2]
-        if module_of(name) in owners or name in finder.unknown:
-            continue
         if not matrices:
             holder = type(module).forward is nn.Module.forward or any(True for _ in module.children())
             if own and name and name not in called and not (holder or isinstance(module, torch.jit.ScriptModule)):

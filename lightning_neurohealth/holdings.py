@@ -59,7 +59,7 @@ def standing(
 
 def module_of(path: str) -> str:
     """The module that a parametrization of its weight belongs to; any other path as it is."""
-    return re.sub(r"(^|\.)parametrizations(\.|$).*", "", path)
+    return re.sub(r"(^|\.)parametrizations(\.|$).*", "", path) if "parametrizations" in path else path
 
 
 def _kind(module: nn.Module | None, axes: int) -> str:

@@ -22,6 +22,8 @@ REACH = 3.0
 PLACES = 24
 """An even number, so that no place lies on the kink at 0."""
 
+Applied = dict[Layer, tuple[Tensor, int]]
+
 
 class LayerWeights:
     """What a neuron of each layer has of its own.
@@ -71,18 +73,16 @@ class LayerWeights:
                 found[layer] = (weight, axis)
         return found
 
-    def by_neuron(self) -> dict[Layer, tuple[Tensor, Part | None]]:
+    def by_neuron(self, applied: Applied | None = None) -> dict[Layer, tuple[Tensor, Part | None]]:
         """What each layer multiplies with, as ``[1, neurons, fan-in]``, and which neurons those are."""
-        return {
-            layer: (by_neuron(weight, axis), self.part(weight, axis))
-            for layer, (weight, axis) in self._applied().items()
-        }
+        applied = self.applied() if applied is None else applied
+        return {layer: (by_neuron(weight, axis), self.part(weight, axis)) for layer, (weight, axis) in applied.items()}
 
-    def outgoing_norms(self) -> dict[Layer, tuple[Tensor, Part | None]]:
+    def outgoing_norms(self, applied: Applied) -> dict[Layer, tuple[Tensor, Part | None]]:
         """L2 norm of all weights by which other layers read a neuron directly, and which neurons those are."""
         norms: dict[Layer, tuple[Tensor, Part | None]] = {}
         known = {layer.name: layer for layer in self.layers()}
-        for reader, (weight, axis) in self._applied().items():
+        for reader, (weight, axis) in applied.items():
             layer = known.get(reader.before or "")
             inputs = weight.shape[1 - axis]
             if layer is None or layer.neurons % inputs or (is_split(weight) and layer.neurons != inputs):
@@ -157,7 +157,7 @@ class LayerWeights:
         index = self._index[layer.weight or ""]
         return versions[index] == self.parameters.tensors[index]._version
 
-    def _applied(self) -> dict[Layer, tuple[Tensor, int]]:
+    def applied(self) -> Applied:
         """What the layers multiply with, which some modules compute from other parameters."""
         found: dict[Layer, tuple[Tensor, int]] = {}
         for layer, (parameter, axis) in self.trained().items():

@@ -192,11 +192,12 @@ class ParameterTaps:
 
     def weights_now(self) -> None:
         """Deliver weights, biases and learned activation parameters as they are now."""
+        applied = self.weights.applied() if {Signal.WEIGHT, Signal.OUTGOING_WEIGHT} & self.wanted else {}
         if Signal.WEIGHT in self.wanted:
-            for layer, (weight, part) in self.weights.by_neuron().items():
+            for layer, (weight, part) in self.weights.by_neuron(applied).items():
                 self.receiver.take(layer, Signal.WEIGHT, weight, part)
         if Signal.OUTGOING_WEIGHT in self.wanted:
-            for layer, (norms, part) in self.weights.outgoing_norms().items():
+            for layer, (norms, part) in self.weights.outgoing_norms(applied).items():
                 self.receiver.take(layer, Signal.OUTGOING_WEIGHT, norms.view(1, -1, 1), part)
         for layer in self.weights.layers():
             for signal, find, shape in (

@@ -381,3 +381,15 @@ def test_what_another_ledger_has_counted_is_emptied_with_what_is_counted_here() 
     after.reset()
     assert _rows(moments) == [0]
     assert (moments.sums == 0).all()
+
+
+def test_states_that_move_together_stay_with_their_kind() -> None:
+    ledger, subject = Ledger([Watched()], fused=True), layer(3)
+    moments, _, signs = _taken(ledger, subject)
+    ledger.native.forget_routes(ledger.statistics())
+    assert _rows(moments, signs) == [4, 4]
+    ledger.clear_snapshots()
+    assert _rows(moments, signs) == [4, 0]
+    _taken(ledger, subject)
+    ledger.reset()
+    assert _rows(moments, signs) == [0, 0]

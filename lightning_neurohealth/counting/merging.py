@@ -94,6 +94,8 @@ class Merger:
         self.shelf = shelf
         self._twins: dict[Subject, Book] = {}
         self._packing: Packing | None = None
+        self._loaded: tuple[Packing, dict[Subject, Book]] | None = None
+        self._counting: list[tuple[Statistic, Statistic]] = []
 
     def merge(
         self, note: Any, sums: Sequence[float] = (), *, first: bool, alone: bool = False, keep: bool = False
@@ -120,7 +122,15 @@ class Merger:
 
     def twins(self, states: dict[Statistic, States], keep: bool = True) -> dict[Subject, Book]:
         """Statistics on the host that hold ``states``; with ``keep`` the same ones at every call."""
+        packing = self._packing if keep else None
+        if packing is not None and len(packing.states) < len(states):
+            packing = None  # some stand elsewhere
+        if packing is not None and self._loaded is not None and self._loaded[0] is packing:
+            for statistic, twin in self._counting:
+                _count_alike(statistic, twin)
+            return dict(self._loaded[1])
         twins: dict[Subject, Book] = {}
+        counting: list[tuple[Statistic, Statistic]] = []
         for subject in self.shelf.agreed:
             book = self.shelf.of(subject)
             known = self._twins.get(subject) if keep else None
@@ -130,12 +140,14 @@ class Merger:
                     self._twins[subject] = known
             for signal, statistics in book.items():
                 for statistic, twin in zip(statistics, known[signal], strict=True):
-                    own = states[statistic]
-                    if twin.rows is not own["rows"]:
-                        twin.load(own)
-                    for counter in statistic.counters:
-                        setattr(twin, counter, getattr(statistic, counter))
+                    twin.load(states[statistic])
+                    if statistic.counters:
+                        counting.append((statistic, twin))
+                        _count_alike(statistic, twin)
             twins[subject] = known
+        if keep:
+            self._counting = counting
+            self._loaded = None if packing is None else (packing, dict(twins))
         return twins
 
     def pairs(self) -> Iterator[tuple[Statistic, Statistic]]:
@@ -188,6 +200,11 @@ class Merger:
         if kept is not None:
             return kept
         return {name: torch.full_like(getattr(statistic, name), EMPTY[k]) for name, k in statistic.kinds.items()}
+
+
+def _count_alike(statistic: Statistic, twin: Statistic) -> None:
+    for counter in statistic.counters:
+        setattr(twin, counter, getattr(statistic, counter))
 
 
 def _runs(tensors: Sequence[Tensor]) -> list[Tensor]:

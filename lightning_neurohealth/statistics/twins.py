@@ -38,12 +38,13 @@ class Twins(Statistic):
         vectors = torch.stack([x.movedim(1, 0).reshape(x.shape[1], -1).to(dtype) for x in rows.parts])
         places = torch.arange(1, vectors.shape[2] + 1, dtype=torch.float64, device=first.device)
         least = torch.ones(vectors.shape[:2], dtype=torch.float64, device=first.device)
+        begin = torch.arange(0, least.numel(), vectors.shape[1], device=first.device).unsqueeze(1)
         for step in STEPS:
             direction = ((places * step).frac() - 0.5).to(dtype)
             # a product that is told where to write stays in full precision under autocast
             projected = torch.mv(vectors.flatten(0, 1), direction, out=vectors.new_empty(least.numel()))
             order = projected.view_as(least).argsort(1)
-            ordered = torch.stack([of_one[by] for of_one, by in zip(vectors, order, strict=True)])
+            ordered = vectors.flatten(0, 1).index_select(0, (order + begin).view(-1)).view_as(vectors)
             least.scatter_(1, order, least.gather(1, order).minimum(_along(ordered)))
         return {"least": least.view(-1)}
 
