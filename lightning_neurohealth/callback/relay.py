@@ -26,11 +26,13 @@ class Relay:
         self._backward_seen = False
         self._backwards = 0
         self._stepped: set[int] = set()
+        self._several = False
         monitor.taps.backward = not pl_module.automatic_optimization
 
     def start(self, trainer: Trainer) -> None:
         """Training begins, or goes on."""
         self._global_step = trainer.global_step
+        self._several = len(trainer.optimizers) > 1
 
     def begin(self, batch: Any) -> None:
         """A batch comes."""
@@ -68,10 +70,9 @@ class Relay:
         if monitor.measuring:
             if may_overflow(trainer) and not monitor.parameters.gradients_are_finite():
                 monitor.skip_gradients()
-            several = len(trainer.optimizers) > 1
             fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # it takes the loss scale off by itself
             monitor.parameter_taps.scale = loss_scale(trainer) if fused else 1.0
-            monitor.before_update(optimizer if several else None)
+            monitor.before_update(optimizer if self._several else None)
 
     def end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any) -> bool:
         """The batch is over; False while gradients are still being accumulated."""
@@ -79,7 +80,7 @@ class Relay:
         if monitor.measuring:
             monitor.record_step(outputs, batch)
             monitor.end_batch()
-        if self._stepped and not monitor.progress.adversarial and len(trainer.optimizers) > 1:
+        if self._several and self._stepped and not monitor.progress.adversarial:
             # several losses, each with an optimizer of its own; two optimizers may also share one loss
             monitor.progress.adversarial = self._backwards > 1 or len(self._stepped) < len(trainer.optimizers)
         automatic = pl_module.automatic_optimization
