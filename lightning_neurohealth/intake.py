@@ -9,7 +9,7 @@ from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.shortcut import NativeShortcut, ProductShortcut, is_plain
+from lightning_neurohealth.shortcut import ChangeShortcut, NativeShortcut, ProductShortcut, is_plain
 from lightning_neurohealth.signals import FLOWS, OF_ELEMENTS, Signal
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
@@ -104,6 +104,13 @@ class Intake:
             most = "auto"
         way = self.ledger.native.way(subject, signal, folded, most)
         return None if way is None else NativeShortcut(self, self.ledger, x, way, signal in FLOWING)
+
+    def change(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> ChangeShortcut | None:
+        """What takes further changes of weights that lie in memory as ``x`` does; ``folded`` is ``[1, neurons, …]``."""
+        if signal not in IN_C or layer.part is not None or folded.data_ptr() != x.data_ptr() or not is_plain(x):
+            return None
+        way = self.ledger.native.change(layer, signal, folded)
+        return None if way is None else ChangeShortcut(self, self.ledger, x, way)
 
     def products(
         self, layer: Layer, a: Tensor, gradient: Tensor, laid_out: tuple[Tensor, Tensor], axis: int

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_neurohealth.delivery import Receiver, Shortcut
+from lightning_neurohealth.delivery import Shortcut
 from lightning_neurohealth.layer_weights import LayerWeights
 from lightning_neurohealth.parameters import Parameters, Run, is_one
 from lightning_neurohealth.samples import with_ratio
 from lightning_neurohealth.sharding import Part, part_of, piece
 from lightning_neurohealth.signals import OF_ELEMENTS, Signal
 from lightning_neurohealth.tracing.finder import LayerFinder
-from lightning_neurohealth.weight_taps import WeightTaps
+from lightning_neurohealth.weight_taps import WeightReceiver, WeightTaps
 
 
 class ParameterTaps:
@@ -31,7 +31,7 @@ class ParameterTaps:
     """
 
     def __init__(
-        self, parameters: Parameters, run: Run, finder: LayerFinder, receiver: Receiver, wanted: set[Signal]
+        self, parameters: Parameters, run: Run, finder: LayerFinder, receiver: WeightReceiver, wanted: set[Signal]
     ) -> None:
         self.parameters, self.run, self.receiver, self.wanted = parameters, run, receiver, wanted
         self.weights = LayerWeights(parameters, finder)

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
+from lightning_neurohealth.counting.changes import Change
 from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.counting.native_sums import Route, Way
 from lightning_neurohealth.counting.products import Product
@@ -87,6 +88,37 @@ class ProductShortcut:
         scale = float(moment.gradient_scale)
         ledger.native.add_products(self._route, self._product, a, gradient, moment.phase, scale, ledger.step)
         return True
+
+
+class ChangeShortcut:
+    """Takes how a weight changes for as long as it lies in memory as it did at first.
+
+    Args:
+        x: The weight, in its own shape.
+    """
+
+    __slots__ = ("_change", "_dtype", "_ledger", "_moment", "_route", "_shape", "_strides")
+
+    def __init__(self, moment: Moment, ledger: Ledger, x: Tensor, way: tuple[Route, Change]) -> None:
+        self._moment, self._ledger = moment, ledger
+        self._route, self._change = way
+        self._shape, self._strides, self._dtype = x.shape, x.stride(), x.dtype
+
+    def keep(self, x: Tensor) -> bool:
+        """Keep what is looked at of ``x`` as it is; false, and nothing is done, for a closer look."""
+        if not (self._route.open and self._fits(x)):
+            return False
+        self._ledger.native.keep(self._change, x, self._moment.phase)
+        return True
+
+    def take(self, x: Tensor) -> None:
+        """Add up how that has changed; nothing where it lies otherwise now."""
+        if self._route.open and self._fits(x):
+            self._ledger.native.add_change(self._route, self._change, x, self._ledger.step)
+
+    def _fits(self, x: Tensor) -> bool:
+        same = x.dtype is self._dtype and x.shape == self._shape and x.stride() == self._strides
+        return same and is_plain(x)
 
 
 def is_plain(x: Tensor) -> bool:

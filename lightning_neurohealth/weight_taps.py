@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,23 @@ from lightning_neurohealth.sharding import Part, is_split, leads
 from lightning_neurohealth.signals import Signal
 
 
+class Changes(Protocol):
+    """A shorter way for how a weight changes that lies in memory as it did before."""
+
+    def keep(self, x: Tensor) -> bool:
+        """Keep ``x`` as it is; false, and nothing is done, if it lies otherwise."""
+
+    def take(self, x: Tensor) -> None:
+        """Take how it has changed since; nothing, if it lies otherwise now."""
+
+
+class WeightReceiver(Receiver, Protocol):
+    """Who takes the signals of weights."""
+
+    def change(self, layer: Layer, signal: Signal, x: Tensor, folded: Tensor) -> Changes | None:
+        """One for a weight that goes on to lie as ``x`` does, and was ``folded`` to ``[1, neurons, fan-in]``."""
+
+
 class WeightTaps:
     """Reads the weights of layers around an optimizer step.
 
@@ -28,12 +46,13 @@ class WeightTaps:
     """
 
     def __init__(
-        self, parameters: Parameters, weights: LayerWeights, receiver: Receiver, wanted: Container[Signal]
+        self, parameters: Parameters, weights: LayerWeights, receiver: WeightReceiver, wanted: Container[Signal]
     ) -> None:
         self.parameters, self.weights, self.receiver = parameters, weights, receiver
         self._wants_update = Signal.WEIGHT_UPDATE in wanted
         self._wants_gradient, self._wants_norms = Signal.WEIGHT_GRADIENT in wanted, Signal.NEURON_GRADIENT in wanted
-        self._before: dict[Layer, tuple[Tensor, Part | None]] = {}
+        self._before: dict[Layer, tuple[Tensor, Part | None] | Changes] = {}
+        self._changes: dict[Layer, Changes] = {}
         self._versions: list[int] = []
         self._phase: int | None = None
         self._shortcuts: dict[tuple[Layer, Signal], Shortcut] = {}
@@ -55,10 +74,16 @@ class WeightTaps:
     def keep(self) -> None:
         """Keep weights as they are before the update, of layers of which that was not done yet in this step."""
         if self._wants_update:
-            for layer, (weight, part) in self.weights.by_neuron().items():
+            for layer, (weight, axis) in self.weights.applied().items():
                 # a weight that has changed since the step began is not what it was before
-                if layer not in self._before and self.weights.unchanged(layer, self._versions):
-                    self._before[layer] = self._some(weight, copy=True), part
+                if layer in self._before or not self.weights.unchanged(layer, self._versions):
+                    continue
+                changes = self._changes.get(layer) if self._phase is not None else None
+                if changes is not None and changes.keep(weight):
+                    self._before[layer] = changes
+                else:
+                    some = self._some(by_neuron(weight, axis), copy=True)
+                    self._before[layer] = some, self.weights.part(weight, axis)
 
     # Gradients
 
@@ -126,11 +151,22 @@ class WeightTaps:
     def after_update(self) -> None:
         """Deliver what the last measured step has changed."""
         before, self._before = self._before, {}
-        if before:
-            now = self.weights.by_neuron()
-            for layer, (weight, part) in before.items():
-                if layer in now:
-                    self.receiver.take(layer, Signal.WEIGHT_UPDATE, self._some(now[layer][0]) - weight, part)
+        if not before:
+            return
+        now = self.weights.applied()
+        for layer, kept in before.items():
+            if layer not in now:
+                continue
+            weight, axis = now[layer]
+            if not isinstance(kept, tuple):
+                kept.take(weight)
+                continue
+            some, part = kept
+            folded = by_neuron(weight, axis)
+            self.receiver.take(layer, Signal.WEIGHT_UPDATE, self._some(folded) - some, part)
+            changes = self.receiver.change(layer, Signal.WEIGHT_UPDATE, weight, folded)
+            if changes is not None:
+                self._changes[layer] = changes
 
     def forget_update(self) -> None:
         """It will not be known."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_neurohealth.counting.changes import Change
 from lightning_neurohealth.counting.held import Held
 from lightning_neurohealth.counting.products import Product, in_lines, product_of
 from lightning_neurohealth.counting.vectors import Place, Vectors
@@ -191,6 +192,24 @@ class NativeSums:
         samples, offsets = product.some(phase)
         copy = None if product.held is None else product.held.room(samples * product.lines, step)
         self._kernel.add_products(product.plan, x, y, offsets, samples, scale, step, copy)
+
+    def keep(self, change: Change, x: Tensor, phase: int) -> None:
+        """Keep rows of ``x`` until it has changed."""
+        assert self._kernel is not None
+        change.keep(self._kernel, x, phase)
+
+    def add_change(self, route: Route, change: Change, x: Tensor, step: int) -> None:
+        """Add up how those have changed."""
+        self._touched[route.slot] = route
+        assert self._kernel is not None
+        change.add(self._kernel, x, step)
+
+    def change(self, subject: Subject, signal: Signal, x: Tensor) -> tuple[Route, Change] | None:
+        """How the last two see tensors that lie in memory as ``x`` does, if they can."""
+        route = self.routes.get((subject, signal))
+        if route is None or route.rest is not None or route.late or x.dtype not in TYPES or not x.numel():
+            return None
+        return route, Change(x, route.targets)
 
     def way(self, subject: Subject, signal: Signal, x: Tensor, most: Most) -> tuple[Route, Way] | None:
         """How ``take`` takes tensors that lie in memory as ``x`` does, if it takes all that is wanted of them."""

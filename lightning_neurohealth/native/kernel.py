@@ -40,7 +40,7 @@ class _Plan(Structure):
         *((name, c_int64) for name in ("samples", "lines", "places", "neurons")),
         *((name, c_int64) for name in ("sample", "line", "place", "neuron")),
         *((name, c_int64) for name in ("sample_2", "line_2", "place_2", "neuron_2")),
-        *((name, c_int64) for name in ("type", "count")),
+        *((name, c_int64) for name in ("minus", "type", "count")),
         ("sums", POINTER(_Sum)),
     )
 
@@ -85,6 +85,7 @@ class Plan:
         strides: Of the four, in elements.
         type: Of the numbers.
         others: The strides of a second tensor, with which each is multiplied; rows are samples × lines then.
+        minus: True to take away rows that a plan without sums has copied before.
 
     Raises:
         ValueError: The tensors have another number of neurons than what is added to.
@@ -97,11 +98,12 @@ class Plan:
         type: torch.dtype,
         targets: Targets,
         others: Sequence[int] = (0, 0, 0, 0),
+        minus: bool = False,
     ) -> None:
         if targets.neurons not in (None, shape[3]):
             raise ValueError(f"tensors of {shape[3]} neurons: the sums are of {targets.neurons}")
         self.targets, self.itemsize, self.samples = targets, type.itemsize, shape[0]
-        self._plan = _Plan(*shape, *strides, *others, TYPES[type], targets.count, targets.array)
+        self._plan = _Plan(*shape, *strides, *others, minus, TYPES[type], targets.count, targets.array)
         self.reference = byref(self._plan)
 
 
@@ -187,6 +189,12 @@ class Kernel:
         """The same of the first samples of ``x`` times ``y``, of each line the sum over its places."""
         first, second = x.data_ptr() + offsets[0] * plan.itemsize, y.data_ptr() + offsets[1] * plan.itemsize
         if self.add_sums(plan.reference, first, second, None, samples, copy, scale, step):
+            raise no_memory()
+
+    def add_changes(self, plan: Plan, x: Tensor, offset: int, before: Tensor, step: int) -> None:
+        """The same of what the rows of ``x`` are more than those ``before``, a ``copy`` of as many."""
+        place = x.data_ptr() + offset * plan.itemsize
+        if self.add_sums(plan.reference, place, before.data_ptr(), None, plan.samples, None, 1.0, step):
             raise no_memory()
 
     def merge(self, brought: Brought) -> None:

@@ -27,6 +27,7 @@ typedef struct {
     int64_t samples, lines, places, neurons; /* rows are samples x lines x places */
     int64_t sample, line, place, neuron;     /* from one to the next, in elements */
     int64_t sample_2, line_2, place_2, neuron_2; /* likewise of a second tensor, if there is one */
+    int64_t minus;                           /* 1 if the second one are rows, as `copy` got them, to be taken away */
     int64_t type;                            /* 0 for float, 1 for double, 2 for bfloat16 */
     int64_t count;                           /* of sums, at most MOST */
     Sum *sums;
@@ -135,6 +136,20 @@ INLINE void multiply(const Plan *plan, const void *x, const void *y, double scal
 INLINE void copy_rows(const Plan *plan, Row *block, int64_t first, int width, int64_t begin, int64_t rows, void *copy) {
     if (plan->type == 1) COPY(double)
     else COPY(float)
+}
+
+#define SUBTRACT(TYPE)                                                                                                 \
+    for (int64_t r = 0; r < rows; r++) {                                                                               \
+        const TYPE *from = (const TYPE *)before + (begin + r) * plan->neurons + first;                                 \
+        double *to = (double *)block[r];                                                                               \
+        for (int t = 0; t < width; t++) to[t] -= from[t];                                                              \
+    }
+
+/* Take away from rows what copy_rows has made of others. */
+INLINE void subtract_rows(const Plan *plan, Row *block, int64_t first, int width, int64_t begin, int64_t rows,
+                          const void *before) {
+    if (plan->type == 1) SUBTRACT(double)
+    else SUBTRACT(float)
 }
 
 INLINE Vector absolute(Vector v) { return (Vector)((Bits)v & INT64_MAX); }
@@ -417,12 +432,13 @@ INLINE void keep(const Sum *sum, const double *total, const double *others, int6
 
 /* Add all sums of the plan over the rows of `x` times `scale`; gives 0 if it has done so.
 
-   With `y`, a row is the sum over the places of a line of x times y. With `chosen`, those `samples` count; without, the
+   With `y`, a row is the sum over the places of a line of x times y; or what x is more than y. With `chosen`, those `samples` count; without, the
    first `samples`. With `copy`, the rows are put there too. */
 FOR_EACH_PROCESSOR
 int add_sums(const Plan *plan, const void *x, const void *y, const int64_t *chosen, int64_t samples, void *copy,
              double scale, double step) {
-    const int64_t of_sample = plan->lines * (y ? 1 : plan->places), rows = samples * of_sample;
+    const void *factors = plan->minus ? NULL : y;
+    const int64_t of_sample = plan->lines * (factors ? 1 : plan->places), rows = samples * of_sample;
     Row block[BLOCK];
     Vector totals[MOST][2 * PARTS];
     int64_t at[BLOCK];
@@ -444,17 +460,18 @@ int add_sums(const Plan *plan, const void *x, const void *y, const int64_t *chos
                 for (int p = 0; p < PARTS; p++) totals[i][p] += plan->sums[i].what == LOWEST ? INFINITY : -INFINITY;
         for (int64_t begin = 0; begin < rows; begin += BLOCK) {
             const int64_t some = rows - begin < BLOCK ? rows - begin : BLOCK;
-            if (y) multiply(plan, x, y, scale, first, width, begin, some, block);
+            if (factors) multiply(plan, x, factors, scale, first, width, begin, some, block);
             else {
                 find(plan, chosen, begin, some, at);
                 take(plan, x, scale, first, width, at, some, block);
+                if (y) subtract_rows(plan, block, first, width, begin, some, y);
             }
             if (copy) copy_rows(plan, block, first, width, begin, some, copy);
             for (int64_t i = 0; i < plan->count; i++) {
                 const Sum *sum = &plan->sums[i];
                 if (own[i] != i) continue;
                 if (sum->what == HISTOGRAM) add_to_bins(sum, block, some, first, width);
-                else if (sum->what == SPATIAL) add_spatial(block, begin, some, y ? 1 : of_sample, totals[i]);
+                else if (sum->what == SPATIAL) add_spatial(block, begin, some, factors ? 1 : of_sample, totals[i]);
                 else add(sum, block, some, totals[i]);
             }
             if (any_live) note_live(block, width, some, live + begin);
@@ -469,7 +486,7 @@ int add_sums(const Plan *plan, const void *x, const void *y, const int64_t *chos
     for (int64_t i = 0; i < plan->count; i++) {
         const Sum *sum = &plan->sums[i];
         if (sum->what == ROWS) sum->out[0] += (double)rows * sum->weight;
-        if (sum->what == SAMPLES) sum->out[0] += (double)(y ? rows : samples);
+        if (sum->what == SAMPLES) sum->out[0] += (double)(factors ? rows : samples);
         if (sum->what == FREEDOM) sum->out[0] += (double)(rows - 1);
         if (sum->what == LIVE)
             for (int64_t r = 0; r < rows; r++) sum->out[0] += live[r];

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lightning_neurohealth.statistics
+from lightning_neurohealth.counting.changes import Change
 from lightning_neurohealth.counting.products import product_of
 from lightning_neurohealth.discovery import concrete_classes
 from lightning_neurohealth.folding import Pick, fold, thin
@@ -261,6 +262,21 @@ def test_more_rows_than_fit_on_the_stack() -> None:
     plan = Plan((100_000, 1, 1, 2), (2, 0, 0, 1), x.dtype, Targets([(Sum(What.LIVE), live)]))
     compiled().add(plan, x, 0, 1.0, STEP)
     assert live.item() == 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 40, 7), (3, 33, 5), (2, 70, 400)])
+def test_changes_since_a_copy(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    before, after = some(*shape).to(dtype), some(*shape).to(dtype)
+    neurons = shape[1]
+    sums, squares = torch.zeros(neurons, dtype=torch.float64), torch.zeros(neurons, dtype=torch.float64)
+    change = Change(before, Targets([(Sum(What.SUM), sums), (Sum(What.SQUARE), squares)]))
+    for phase in (0, 5):
+        change.keep(compiled(), before, phase)
+        change.add(compiled(), after, STEP)
+    moved = torch.cat([(thin(after, None, phase).double() - thin(before, None, phase).double()) for phase in (0, 5)])
+    torch.testing.assert_close(sums, moved.sum((0, 2)))
+    torch.testing.assert_close(squares, moved.square().sum((0, 2)))
 
 
 def test_too_many_sums_are_refused() -> None:
