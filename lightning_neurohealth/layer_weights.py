@@ -73,9 +73,8 @@ class LayerWeights:
                 found[layer] = (weight, axis)
         return found
 
-    def by_neuron(self, applied: Applied | None = None) -> dict[Layer, tuple[Tensor, Part | None]]:
+    def by_neuron(self, applied: Applied) -> dict[Layer, tuple[Tensor, Part | None]]:
         """What each layer multiplies with, as ``[1, neurons, fan-in]``, and which neurons those are."""
-        applied = self.applied() if applied is None else applied
         return {layer: (by_neuron(weight, axis), self.part(weight, axis)) for layer, (weight, axis) in applied.items()}
 
     def outgoing_norms(self, applied: Applied) -> dict[Layer, tuple[Tensor, Part | None]]:
