@@ -72,30 +72,34 @@ class Switch:
     """
 
     def __init__(self) -> None:
-        self._hooks: list[tuple[RemovableHandle, Hook]] = []
+        self._handles: list[RemovableHandle] = []
+        self._hooks: list[tuple[dict[int, Any], int, Hook]] = []
         self._on = True
 
     def add(self, handle: RemovableHandle, hook: Hook) -> None:
         """A hook that was registered, and is on."""
-        self._hooks.append((handle, hook))
+        hooks = handle.hooks_dict_ref()
+        if hooks is not None:
+            self._handles.append(handle)
+            self._hooks.append((hooks, handle.id, hook))
 
     def turn(self, on: bool) -> None:
         """Turn all of them on, or off."""
         if self._on is on:
             return
         self._on = on
-        for handle, hook in self._hooks:
-            hooks = handle.hooks_dict_ref()
-            if hooks is not None:
-                if on:
-                    hooks[handle.id] = hook
-                else:
-                    hooks.pop(handle.id, None)
+        if on:
+            for hooks, key, hook in self._hooks:
+                hooks[key] = hook
+        else:
+            for hooks, key, _ in self._hooks:
+                hooks.pop(key, None)
 
     def remove(self) -> None:
         """Take them off for good."""
-        for handle, _ in self._hooks:
+        for handle in self._handles:
             handle.remove()
+        self._handles.clear()
         self._hooks.clear()
 
 
