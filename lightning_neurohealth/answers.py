@@ -28,6 +28,13 @@ PATIENCE, SELDOM = 4, 16
 """Batches of which nobody could tell the right ones; only one in so many is kept then, until one can be told again."""
 
 
+class Shortcut(Protocol):
+    """A shorter way for what a layer gave, as long as it lies in memory as it did."""
+
+    def take(self, x: Tensor, some: Tensor) -> bool:
+        """Take ``some`` of the rows of ``x``; false, and nothing is done, if it lies otherwise."""
+
+
 class Receiver(Protocol):
     """Who takes what neurons gave.
 
@@ -41,6 +48,9 @@ class Receiver(Protocol):
 
     def take(self, subject: Layer, signal: Signal, x: Tensor, *, some: Tensor) -> None:
         """Take ``some`` of the rows of ``x``, ``[rows, neurons, 1]``."""
+
+    def some(self, layer: Layer, signal: Signal, x: Tensor) -> Shortcut | None:
+        """One for further ``[rows, neurons]`` that lie as ``x`` does."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ class Answers:
         self._samples: int | None = None
         self._kept: dict[Layer, Kept] = {}
         self._said: dict[Layer, tuple[Tensor, int]] = {}
+        self._shortcuts: dict[tuple[Layer, Signal], Shortcut] = {}
         self._ways: dict[Layer, tuple[Any, Way | None]] = {}
         self._in_vain = 0
 
@@ -169,7 +180,16 @@ class Answers:
                     key = (which.start, which.stop, which.step)
                     if key not in places:
                         places[key] = truth[which].nonzero().flatten()
-                    self.receiver.take(layer, signal, of_layer.rows.unsqueeze(-1), some=places[key])
+                    self._take(layer, signal, of_layer.rows, places[key])
+
+    def _take(self, layer: Layer, signal: Signal, x: Tensor, some: Tensor) -> None:
+        shortcut = self._shortcuts.get((layer, signal))
+        if shortcut is not None and shortcut.take(x, some):
+            return
+        self.receiver.take(layer, signal, x.unsqueeze(-1), some=some)
+        shortcut = self.receiver.some(layer, signal, x)
+        if shortcut is not None:
+            self._shortcuts[layer, signal] = shortcut
 
     def _right(self, labels: Any, predictions: Any, cut: float) -> tuple[Tensor, Tensor]:
         """Where the model was right, and where it was wrong, ``[samples]`` each; neither where that cannot be told."""

@@ -9,7 +9,7 @@ from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.folding import thin, upright
 from lightning_neurohealth.layers import Layer, Subject
 from lightning_neurohealth.sharding import Part
-from lightning_neurohealth.shortcut import ChangeShortcut, NativeShortcut, ProductShortcut, is_plain
+from lightning_neurohealth.shortcut import ChangeShortcut, NativeShortcut, ProductShortcut, SomeShortcut, is_plain
 from lightning_neurohealth.signals import FLOWS, OF_ELEMENTS, Signal
 
 FLOWING = {Signal.ACTIVATION_GRADIENT, Signal.ACTIVATION_TIMES_GRADIENT}
@@ -111,6 +111,13 @@ class Intake:
             return None
         way = self.ledger.native.change(layer, signal, folded)
         return None if way is None else ChangeShortcut(self, self.ledger, x, way)
+
+    def some(self, layer: Layer, signal: Signal, x: Tensor) -> SomeShortcut | None:
+        """What takes some of the rows of further ``[rows, neurons]`` that lie in memory as ``x`` does."""
+        if signal not in IN_C or not is_plain(x):
+            return None
+        way = self.ledger.native.way(layer, signal, x.unsqueeze(2), None)
+        return None if way is None else SomeShortcut(self.ledger, x, way)
 
     def products(
         self, layer: Layer, a: Tensor, gradient: Tensor, laid_out: tuple[Tensor, Tensor], axis: int

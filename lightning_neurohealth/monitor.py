@@ -87,6 +87,7 @@ class Monitor:
         TypeError: A setting is of the wrong kind.
     """
 
+    ledger: Ledger
     intake_type = Intake
 
     def __init__(
@@ -184,6 +185,8 @@ class Monitor:
 
     def begin_ledger(self) -> None:
         """Forget all that was counted."""
+        if hasattr(self, "ledger"):
+            self.ledger.native.close()
         measures = [*self.settings.chosen_measures.values(), *self.settings.shown_measures.values()]
         self.ledger = self.intake.ledger = Ledger(measures, self.settings.fused, IN_C)
         self.ledger.open(self.run, "run")

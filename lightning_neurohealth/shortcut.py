@@ -58,6 +58,30 @@ class NativeShortcut:
         return True
 
 
+class SomeShortcut:
+    """Takes some of the rows of ``[rows, neurons]`` of one layer for as long as they lie in memory as the first did."""
+
+    __slots__ = ("_dtype", "_ledger", "_route", "_shape", "_strides", "_way")
+
+    def __init__(self, ledger: Ledger, x: Tensor, way: tuple[Route, Way]) -> None:
+        self._ledger, (self._route, self._way) = ledger, way
+        self._shape, self._strides, self._dtype = x.shape, x.stride(), x.dtype
+
+    def take(self, x: Tensor, some: Tensor) -> bool:
+        """Add up ``some`` of the rows, int64; false, and nothing is done, for a closer look."""
+        if (
+            not self._route.open
+            or x.shape != self._shape
+            or x.dtype is not self._dtype
+            or x.stride() != self._strides
+            or not (is_plain(x) and some.is_cpu and some.is_contiguous())
+        ):
+            return False
+        if len(some):
+            self._ledger.native.add_some(self._route, self._way, x, some, self._ledger.step)
+        return True
+
+
 class ProductShortcut:
     """Takes the product of two tensors of one layer for as long as they lie in memory as the first ones did.
 

@@ -280,6 +280,33 @@ def test_rows_of_a_step_that_does_not_count_do_not_wait(how: str) -> None:
     assert_same(reports[:2], reports[2:])
 
 
+def test_a_state_that_is_loaded_between_two_steps_goes_on() -> None:
+    def run(monitor: Monitor, net: nn.Module, *seeds: int) -> None:
+        for seed in seeds:
+            net.zero_grad()
+            with monitor:
+                net(torch.randn(40, 4, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+                monitor.record_answers(torch.arange(40) % 2)
+
+    reports = []
+    for lost in ([4, 5], []):
+        torch.manual_seed(0)
+        net = MLP()
+        monitor = monitored(net, measures="full")
+        run(monitor, net, 1, 2, 3)
+        state = monitor.state_dict()
+        run(monitor, net, *lost)
+        if not lost:
+            monitor.remove()
+            monitor = monitored(net, measures="full")
+        monitor.load_state_dict(state)
+        run(monitor, net, 6, 7)
+        reports.append(monitor.close())
+        monitor.remove()
+    assert_same(reports[:1], reports[1:])
+    assert reports[0].layers["fc1"]["activation_rows"].item() == 200
+
+
 def test_answers_are_the_same() -> None:
     def run(monitor: Monitor, net: nn.Module) -> None:
         for i in range(6):

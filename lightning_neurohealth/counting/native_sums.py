@@ -160,7 +160,7 @@ class NativeSums:
             if some is None:
                 self.add(route, self._way(route, x, most), x, phase, float(scale), step)
             elif len(some):
-                self._add_some(route, x, some.to("cpu").contiguous(), step)
+                self.add_some(route, self._way(route, x, None), x, some.to("cpu").contiguous(), step)
             if route.still:
                 self._touched_still.add(route.slot)
         return route.rest is None
@@ -174,14 +174,13 @@ class NativeSums:
         if self._add_sums(plan.reference, place, None, None, plan.samples, copy, scale, step):
             raise no_memory()
 
-    def _add_some(self, route: Route, x: Tensor, some: Tensor, step: int) -> None:
-        way = self._way(route, x, None)
-        if way.held is None:
-            self._touched[route.slot] = route
-            assert self._kernel is not None
-            self._kernel.add_chosen(way.plan, x, some, step)
-        else:
-            self.add(route, self._way(route, x[some], None), x[some], 0, 1.0, step)
+    def add_some(self, route: Route, way: Way, x: Tensor, some: Tensor, step: int) -> None:
+        """The same for some rows of tensors that are ours, int64 and behind one another."""
+        self._touched[route.slot] = route
+        copy = None if way.held is None else way.held.room(len(some), step)
+        place, chosen = x.data_ptr(), some.data_ptr()
+        if self._add_sums(way.plan.reference, place, None, chosen, len(some), copy, 1.0, step):
+            raise no_memory()
 
     def add_products(
         self, route: Route, product: Product, x: Tensor, y: Tensor, phase: int, scale: float, step: int
@@ -246,12 +245,16 @@ class NativeSums:
             way = route.ways[key] = Way(pick, plan, math.prod(pick.shape[:3]), held)
         return way
 
-    def forget_routes(self, kept: Iterable[Statistic]) -> None:
-        """Statistics may have become others; between two steps, states of those that are ``kept`` move together."""
+    def close(self) -> None:
+        """Nobody is to take a shorter way here any more."""
         for route in self.routes.values():
             if route is not None:
                 route.open = False
         self.routes.clear()
+
+    def forget_routes(self, kept: Iterable[Statistic]) -> None:
+        """Statistics may have become others; between two steps, states of those that are ``kept`` move together."""
+        self.close()
         if self._touched:
             return  # what the step has brought lies beside the states
         self.settle()

@@ -169,12 +169,6 @@ class Kernel:
         if self.add_sums(plan.reference, place, None, None, plan.samples, copy, scale, step):
             raise no_memory()
 
-    def add_chosen(self, plan: Plan, x: Tensor, samples: Tensor, step: int) -> None:
-        """The same of some samples of ``x``, int64 and behind one another."""
-        chosen, count = samples.data_ptr(), len(samples)
-        if self.add_sums(plan.reference, x.data_ptr(), None, chosen, count, None, 1.0, step):
-            raise no_memory()
-
     def add_products(
         self,
         plan: Plan,

@@ -218,6 +218,9 @@ class Taken:
     def take(self, subject: Layer, signal: Signal, x: Tensor, *, some: Tensor) -> None:
         self.taken.append((signal, x[some].squeeze(2)))
 
+    def some(self, layer: Layer, signal: Signal, x: Tensor) -> None:
+        """There is no shorter way."""
+
 
 def test_what_is_kept_in_vain_is_kept_seldom_until_it_is_of_use() -> None:
     receiver = Taken()

@@ -166,7 +166,8 @@ def test_some_rows_are_chosen(chosen: list[int]) -> None:
     x, statistic = some(200, 70), Moments(layer(70))
     out = {name: torch.zeros(getattr(statistic, name).numel(), dtype=torch.float64) for name in statistic.kinds}
     targets = Targets([(s, out[name]) for name, s in statistic.native_sums().items()])
-    compiled().add_chosen(Plan((200, 1, 1, 70), (70, 0, 0, 1), x.dtype, targets), x, torch.tensor(chosen).long(), STEP)
+    plan, rows = Plan((200, 1, 1, 70), (70, 0, 0, 1), x.dtype, targets), torch.tensor(chosen).long()
+    compiled().add_sums(plan.reference, x.data_ptr(), None, rows.data_ptr(), len(rows), None, 1.0, STEP)
     if chosen:
         for name, expected in in_torch(statistic, x[chosen].unsqueeze(2)).items():
             torch.testing.assert_close(out[name].view(expected.shape), expected, rtol=1e-11, atol=1e-9)
