@@ -49,7 +49,8 @@ class Stack:
 
     @classmethod
     def of(cls, statistics: Sequence[Statistic]) -> Stack:
-        states = {name: torch.stack([getattr(s, name) for s in statistics]) for name in statistics[0].kinds}
+        held = [vars(statistic) for statistic in statistics]  # some sixty states of each layer: every look-up counts
+        states = {name: torch.stack([own[name] for own in held]) for name in statistics[0].kinds}
         return cls(statistics[0], states, torch.stack([statistic.new_rows for statistic in statistics]) != 0)
 
 
