@@ -9,8 +9,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from lightning_neurohealth.counting.changes import Change
 from lightning_neurohealth.counting.ledger import Ledger
-from lightning_neurohealth.counting.native_sums import Route, Way
 from lightning_neurohealth.counting.products import Product
+from lightning_neurohealth.counting.routes import Route, Way
 
 
 class Moment(Protocol):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_neurohealth.counting.merging import Merged, Merger
-from lightning_neurohealth.counting.native_sums import Most, NativeSums, Sizes
+from lightning_neurohealth.counting.native_sums import NativeSums, Sizes
+from lightning_neurohealth.counting.routes import Most
 from lightning_neurohealth.counting.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.counting.spreading import spread
 from lightning_neurohealth.counting.strip import MANY, Strip

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,71 +11,15 @@ from torch import Tensor
 from lightning_neurohealth.counting.changes import Change
 from lightning_neurohealth.counting.held import Held
 from lightning_neurohealth.counting.products import Product, in_lines, product_of
+from lightning_neurohealth.counting.routes import Most, Route, Way
 from lightning_neurohealth.counting.vectors import Place, Vectors
-from lightning_neurohealth.folding import Pick
 from lightning_neurohealth.layers import Subject
-from lightning_neurohealth.native import TYPES, Kernel, Plan, Sum, Targets, What, kernel, no_memory
+from lightning_neurohealth.native import TYPES, Kernel, Sum, Targets, What, kernel, no_memory
 from lightning_neurohealth.signals import SNAPSHOTS, Signal
 from lightning_neurohealth.statistics.base import Partials, Statistic
 from lightning_neurohealth.statistics.slots import Share, Slot
 
-MANY = 64
-"""Layouts that are remembered of each: texts may have another length in each step."""
-
 Sizes = Mapping[tuple[Signal, type[Statistic]], What]
-Most = int | str | None
-
-
-@dataclass(eq=False)
-class Way:
-    """How tensors of one layout are summed.
-
-    Attributes:
-        pick: Which rows.
-        rows: How many those are.
-        held: What keeps a copy of them, if something does.
-    """
-
-    pick: Pick
-    plan: Plan
-    rows: int
-    held: Held | None
-
-
-@dataclass(eq=False)
-class Route:
-    """How the tensors of one signal of one subject are summed.
-
-    Attributes:
-        slot: Its statistics.
-        brought: Of each statistic that the kernel knows, what the step brings to each state.
-        late: Those with large states.
-        rest: Those that it does not know, ``None`` if there are none.
-        targets: What the kernel adds to.
-        still: True for a snapshot.
-        ways: By layout of the tensors.
-        held: By type, the rows that wait for ``late``.
-        open: False once the statistics may have become others.
-    """
-
-    slot: Slot
-    brought: list[tuple[Statistic, dict[str, Tensor]]]
-    late: list[Statistic]
-    rest: Slot | None
-    targets: Targets
-    still: bool
-    ways: dict[Any, Way] = field(default_factory=dict)
-    held: dict[torch.dtype, Held] = field(default_factory=dict)
-    open: bool = True
-
-    def hold(self, neurons: int, type: torch.dtype) -> Held | None:
-        """What rows of numbers of that type wait in; ``None`` where nothing is late."""
-        if not self.late:
-            return None
-        type = torch.float64 if type == torch.float64 else torch.float32
-        if type not in self.held:
-            self.held[type] = Held(self.late, neurons, type)
-        return self.held[type]
 
 
 class NativeSums:
@@ -158,9 +100,9 @@ class NativeSums:
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()
             if some is None:
-                self.add(route, self._way(route, x, most), x, phase, float(scale), step)
+                self.add(route, route.way(x, most), x, phase, float(scale), step)
             elif len(some):
-                self.add_some(route, self._way(route, x, None), x, some.to("cpu").contiguous(), step)
+                self.add_some(route, route.way(x, None), x, some.to("cpu").contiguous(), step)
             if route.still:
                 self._touched_still.add(route.slot)
         return route.rest is None
@@ -215,7 +157,7 @@ class NativeSums:
         route = self.routes.get((subject, signal))
         if route is None or route.rest is not None or x.dtype not in TYPES or not x.is_cpu or not x.numel():
             return None
-        return route, self._way(route, x, most)
+        return route, route.way(x, most)
 
     def product(
         self, subject: Subject, signal: Signal, x: Tensor, y: Tensor, axis: int, whole: bool
@@ -232,18 +174,6 @@ class NativeSums:
             return None
         held = route.hold(first.shape[2], x.dtype)
         return route, product_of(first, second, route.targets, held, whole)
-
-    def _way(self, route: Route, x: Tensor, most: Most) -> Way:
-        key = (x.shape, x.stride(), x.dtype)
-        way = route.ways.get(key)
-        if way is None:
-            if len(route.ways) >= MANY:
-                route.ways.clear()
-            pick = Pick(x, most if isinstance(most, int) else None, whole=most is None)
-            plan = Plan(pick.shape, pick.strides, x.dtype, route.targets)
-            held = route.hold(x.shape[1], x.dtype)
-            way = route.ways[key] = Way(pick, plan, math.prod(pick.shape[:3]), held)
-        return way
 
     def close(self) -> None:
         """Nobody is to take a shorter way here any more."""
