@@ -185,7 +185,7 @@ def _arguments(rule: Rule, measures: Mapping[str, Any], facts: Mapping[str, Any]
     """What ``judge`` asks for, or nothing where a measure that it needs does not exist here."""
     if not _complete(rule, measures):
         return None
-    of_facts, of_measures = _asked(type(rule))
+    _, of_facts, of_measures = _asked(type(rule))
     found = {name: facts[name] for name in of_facts}
     if any(fact is None for fact in found.values()):
         return None
@@ -196,12 +196,15 @@ def _arguments(rule: Rule, measures: Mapping[str, Any], facts: Mapping[str, Any]
     return found
 
 
+def _complete(rule: Rule, measures: Mapping[str, Any]) -> bool:
+    needed = _asked(type(rule))[0]
+    return needed <= measures.keys() if isinstance(measures, dict) else all(name in measures for name in needed)
+
+
 @cache
-def _asked(kind: type[Rule]) -> tuple[list[str], list[str]]:
+def _asked(kind: type[Rule]) -> tuple[frozenset[str], list[str], list[str]]:
+    """Measures that a rule cannot do without; facts, and measures, that its ``judge`` names."""
     code = kind.judge.__code__
     asked = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    return [name for name in asked if name in FACTS], [name for name in asked if name not in FACTS]
-
-
-def _complete(rule: Rule, measures: Mapping[str, Any]) -> bool:
-    return all(optional or name in measures for name, optional in rule.needs.items())
+    needed = frozenset(name for name, optional in kind.needs.items() if not optional)
+    return needed, [name for name in asked if name in FACTS], [name for name in asked if name not in FACTS]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_neurohealth.findings import Severity
@@ -84,8 +85,9 @@ class PoorInitialization(RunRule):
         hidden = {n: x for n, x in layers.items() if trainable.get(x.weight or "") and not x.output}
         now = dict(zip(ALIKE, (twin_distance, activation_mean, activation_std), strict=True))
         alike = False
+        began_near = _near(initial.get("twin_distance", {}), self.distance)
         for name, layer in hidden.items():
-            share = self._copies(layer, parameters, initial)
+            share = self._copies(layer, parameters, initial) if name in began_near else 0.0
             share = min(share, self._copies(layer, parameters, now)) if share else share
             if share >= self.identical:
                 yield self._identical(layer, share)
@@ -170,6 +172,15 @@ def _stuck(layer: Layer) -> Verdict:
         cause="what it multiplies, or what multiplies it, is zero too: a product of two zeros has no gradient",
         remedy=f"initialise {owner} with {INITS[layer.function.init]}; of two factors only one may begin at zero",
     )
+
+
+def _near(twin_distance: Mapping[str, Tensor], bound: float) -> set[str]:
+    """Layers in which some neuron may be a copy of another."""
+    if not twin_distance:
+        return set()
+    names, distances = list(twin_distance), list(twin_distance.values())
+    owner = torch.arange(len(names)).repeat_interleave(torch.tensor([len(of_one) for of_one in distances]))
+    return {names[place] for place in owner[torch.cat(distances) <= bound].unique().tolist()}
 
 
 def _zero(name: str, dead_weight_rate: Mapping[str, Tensor]) -> bool:
