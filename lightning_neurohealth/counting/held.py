@@ -11,7 +11,7 @@ from lightning_neurohealth.native import Kernel, Plan, Targets
 from lightning_neurohealth.statistics.base import Partials, Statistic
 
 ELEMENTS = 1 << 17
-"""Numbers of one layer that wait as a rule, half a megabyte of float32."""
+"""Numbers of one layer that wait as a rule, half a megabyte of float32; never more bytes than the states have."""
 
 
 class Held:
@@ -26,7 +26,8 @@ class Held:
 
     def __init__(self, statistics: Sequence[Statistic], neurons: int, type: torch.dtype) -> None:
         self.statistics, self.neurons, self.type = statistics, neurons, type
-        self._most = max(1, ELEMENTS // max(neurons, 1))
+        states = sum(getattr(one, name).nbytes for one in statistics for name in one.kinds)
+        self._most = max(1, min(ELEMENTS, states // type.itemsize) // max(neurons, 1))
         self._memory = torch.empty(0, neurons, dtype=type)
         self._rows = 0
         self._counting: list[tuple[int, int]] = []
