@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_neurohealth.counting.held import ELEMENTS, Held
+from lightning_neurohealth.counting.held import ELEMENTS, FEW, Held
 from lightning_neurohealth.native import Plan, Targets, kernel
 from lightning_neurohealth.statistics.base import Statistic
 from lightning_neurohealth.statistics.covariance import ROWS, Covariance
@@ -68,7 +68,8 @@ def test_many_steps_are_counted_however_they_are_put_together(neurons: int, dtyp
 
 def test_they_wait_until_there_are_enough() -> None:
     own = statistics(64)
-    held, most = Held(own, 64, torch.float32), ELEMENTS // 64
+    held = Held(own, 64, torch.float32)
+    most = held.most
     counted = batches(64, *[most // 4] * 4)
     seen = []
     for x in counted:
@@ -90,6 +91,15 @@ def test_large_batches_are_sampled_one_by_one() -> None:
     commit(held)
     settle(held)
     assert_counted(own, counted)
+
+
+@pytest.mark.parametrize("neurons", [1, 16, 64, 256, 1000])
+def test_little_waits_for_small_states(neurons: int) -> None:
+    own = statistics(neurons)
+    states = sum(getattr(one, name).nbytes for one in own for name in one.kinds)
+    waiting = Held(own, neurons, torch.float32).most * neurons
+    assert neurons <= waiting <= ELEMENTS
+    assert waiting * torch.float32.itemsize <= FEW * states
 
 
 @pytest.mark.parametrize("rows", [10, 3000])

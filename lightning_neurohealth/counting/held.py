@@ -11,7 +11,9 @@ from lightning_neurohealth.native import Kernel, Plan, Targets
 from lightning_neurohealth.statistics.base import Partials, Statistic
 
 ELEMENTS = 1 << 17
-"""Numbers of one layer that wait as a rule, half a megabyte of float32; never more bytes than the states have."""
+"""Numbers of one layer that wait as a rule, half a megabyte of float32."""
+FEW = 4
+"""Times the memory of the states that rows take at most: narrow layers, of which there may be many, have small ones."""
 
 
 class Held:
@@ -22,12 +24,15 @@ class Held:
 
     Args:
         type: Of the numbers, float32 or float64.
+
+    Attributes:
+        most: Rows that wait as a rule.
     """
 
     def __init__(self, statistics: Sequence[Statistic], neurons: int, type: torch.dtype) -> None:
         self.statistics, self.neurons, self.type = statistics, neurons, type
         states = sum(getattr(one, name).nbytes for one in statistics for name in one.kinds)
-        self._most = max(1, min(ELEMENTS, states // type.itemsize) // max(neurons, 1))
+        self.most = max(1, min(ELEMENTS, FEW * states // type.itemsize) // max(neurons, 1))
         self._memory = torch.empty(0, neurons, dtype=type)
         self._rows = 0
         self._counting: list[tuple[int, int]] = []
@@ -41,7 +46,7 @@ class Held:
         """The address of memory for some rows, behind all others."""
         end = self._rows + rows
         if end > len(self._memory):
-            self._move(self._memory[: self._rows], max(end, self._most))
+            self._move(self._memory[: self._rows], max(end, self.most))
         place = self._memory.data_ptr() + self._rows * self.neurons * self.type.itemsize
         self._rows = end
         self._new.append((rows, step))
@@ -52,7 +57,7 @@ class Held:
         new = sum(rows for rows, _ in self._new)
         self._counting += self._new
         self._new.clear()
-        if self._rows + new > self._most:  # as much again would not fit
+        if self._rows + new > self.most:  # as much again would not fit
             self.settle(kernel)
 
     def discard(self) -> None:
@@ -64,7 +69,7 @@ class Held:
         """What counts does so no longer."""
         count = sum(rows for rows, _ in self._counting)
         self._counting.clear()
-        self._move(self._memory[count : self._rows], self._most)
+        self._move(self._memory[count : self._rows], self.most)
 
     def brought(self) -> Iterator[tuple[Statistic, Partials]]:
         """What the step brings to each statistic."""
