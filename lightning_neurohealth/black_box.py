@@ -73,7 +73,7 @@ class BlackBox:
 
     def take(self, pending: Sequence[Share], step: int, sizes: tuple[list[Slot], Tensor] = NOTHING) -> None:
         """A measured step has brought ``pending``, and ``sizes`` of some more slots, of each a sum and of how many."""
-        parts, brought = self._brought(pending) if pending else ([], [])
+        parts, brought = self._brought(pending)
         slots, of_slots = sizes
         if len(slots) != len(self._sized) or (slots and slots is not self._slots):
             self._take_in()

@@ -79,7 +79,8 @@ class Intake:
         if in_c:
             scale = self.gradient_scale if signal in FLOWING else 1.0
             most = self.most if signal in FLOWS else None
-            if self.ledger.take_in_c(subject, signal, x, most, self.phase, scale, some):
+            route = self.ledger.route(subject, signal)
+            if route and self.ledger.native.take(route, x, most, self.phase, scale, self.ledger.step, some):
                 return
         if some is not None:
             x = x[some]
@@ -131,6 +132,6 @@ class Intake:
         if layer.part is not None or self.repeats or not plain or a.dtype != gradient.dtype:
             return None
         signal = Signal.ACTIVATION_TIMES_GRADIENT
-        self.ledger.open_in_c(layer, signal)
+        self.ledger.route(layer, signal)
         found = self.ledger.native.product(layer, signal, *laid_out, axis, whole=self.most is None)
         return None if found is None else ProductShortcut(self, self.ledger, a, gradient, *found)

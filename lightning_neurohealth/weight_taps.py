@@ -78,7 +78,7 @@ class WeightTaps:
                 # a weight that has changed since the step began is not what it was before
                 if layer in self._before or not self.weights.unchanged(layer, self._versions):
                     continue
-                changes = self._changes.get(layer) if self._phase is not None else None
+                changes = self._changes.get(layer) if self._thins else None
                 if changes is not None and changes.keep(weight):
                     self._before[layer] = changes
                 else:
@@ -164,13 +164,18 @@ class WeightTaps:
             some, part = kept
             folded = by_neuron(weight, axis)
             self.receiver.take(layer, Signal.WEIGHT_UPDATE, self._some(folded) - some, part)
-            changes = self.receiver.change(layer, Signal.WEIGHT_UPDATE, weight, folded)
+            changes = self.receiver.change(layer, Signal.WEIGHT_UPDATE, weight, folded) if self._thins else None
             if changes is not None:
                 self._changes[layer] = changes
 
     def forget_update(self) -> None:
         """It will not be known."""
         self._before = {}
+
+    @property
+    def _thins(self) -> bool:
+        """True if a part of the rows stands for all; what takes changes by a shorter way does not take all."""
+        return self._phase is not None
 
     def _some(self, weight: Tensor, copy: bool = False) -> Tensor:
         if self._phase is not None:

@@ -78,7 +78,8 @@ def test_what_lies_together_in_memory_is_sent_together() -> None:
         of.name = name
         for signal in (Signal.ACTIVATION, Signal.PREACTIVATION, Signal.ACTIVATION_GRADIENT, Signal.WEIGHT):
             x = torch.randn(7, width, 1)
-            if not ledger.take_in_c(of, signal, x, None, 0, 1.0):
+            route = ledger.route(of, signal)
+            if route is None or not ledger.native.take(route, x, None, 0, 1.0, step=0):
                 ledger.take(of, signal, x, rest=True)
     ledger.commit()
     shelf = Merger(ledger).shelf

@@ -12,16 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_neurohealth import Monitor, Report
-from lightning_neurohealth.counting.ledger import Ledger
 from lightning_neurohealth.counting.native_sums import NativeSums
-from lightning_neurohealth.layers import Layer
-from lightning_neurohealth.measures import Measure
 from lightning_neurohealth.native import kernel
 from lightning_neurohealth.signals import Signal
-from lightning_neurohealth.statistics.magnitude import RecentMagnitude
-from lightning_neurohealth.statistics.moments import Moments
-from lightning_neurohealth.statistics.sign_counts import SignCounts
-from tests.measures.harness import layer
 from tests.training import MLP
 
 pytestmark = pytest.mark.skipif(kernel() is None, reason="needs a C compiler")
@@ -346,77 +339,3 @@ def test_a_run_without_a_compiler_gives_the_same(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lightning_neurohealth.counting.native_sums.kernel", lambda: None)
     monkeypatch.setattr("lightning_neurohealth.samples.kernel", lambda: None)
     assert_same(train("mlp", "auto"), expected)
-
-
-class Watched(Measure):
-    """Needs a statistic of each kind: one of a window, one that fades, and a snapshot."""
-
-    def compute(self, activation: Moments, activation_gradient: RecentMagnitude, weight: SignCounts) -> Tensor:
-        raise NotImplementedError
-
-
-def _taken(ledger: Ledger, subject: Layer) -> tuple[Moments, RecentMagnitude, SignCounts]:
-    for signal in Watched.needs:
-        assert ledger.take_in_c(subject, signal, torch.ones(4, subject.neurons, 1), None, 0, 1.0)
-    ledger.commit()
-    (moments,), (recent,), (signs,) = (ledger.books[subject][signal] for signal in Watched.needs)
-    return moments, recent, signs
-
-
-def _rows(*statistics: Any) -> list[float]:
-    return [float(statistic.rows) for statistic in statistics]
-
-
-def test_snapshots_are_emptied_before_they_are_taken_anew_and_all_but_averages_with_the_window() -> None:
-    ledger, subject = Ledger([Watched()], fused=True), layer(3)
-    moments, recent, signs = _taken(ledger, subject)
-    ledger.clear_snapshots()
-    assert _rows(moments, recent, signs) == [4, 4, 0]
-    assert (moments.sums == 4).all()
-    assert (signs.positive == 0).all()
-    _taken(ledger, subject)
-    assert _rows(moments, recent, signs) == [8, 8, 4]
-    ledger.reset()
-    assert _rows(moments, recent, signs) == [0, 8, 0]
-    assert float(recent.fresh) == 0
-    assert (recent.sums == 8).all()
-    assert (moments.sums == 0).all()
-
-
-def test_states_that_were_put_in_the_place_of_others_are_emptied_too() -> None:
-    ledger, subject = Ledger([Watched()], fused=True), layer(3)
-    moments, _, signs = _taken(ledger, subject)
-    moments.load({"rows": torch.tensor(5.0).double(), "sums": torch.ones(3).double()})
-    signs.load({"rows": torch.tensor(5.0).double(), "positive": torch.ones(3).double()})
-    ledger.clear_snapshots()
-    assert _rows(moments, signs) == [5, 0]
-    assert (signs.positive == 0).all()
-    ledger.reset()
-    assert _rows(moments, signs) == [0, 0]
-    assert (moments.sums == 0).all()
-    assert (moments.squares == 0).all()
-
-
-def test_what_another_ledger_has_counted_is_emptied_with_what_is_counted_here() -> None:
-    before, subject = Ledger([Watched()], fused=True), layer(3)
-    moments, *_ = _taken(before, subject)
-    after = Ledger([Watched()], fused=True)
-    after.inherit(before, [subject], subject.device)
-    other = layer(2)
-    other.name = "other"
-    _taken(after, other)
-    after.reset()
-    assert _rows(moments) == [0]
-    assert (moments.sums == 0).all()
-
-
-def test_states_that_move_together_stay_with_their_kind() -> None:
-    ledger, subject = Ledger([Watched()], fused=True), layer(3)
-    moments, _, signs = _taken(ledger, subject)
-    ledger.native.forget_routes(ledger.statistics())
-    assert _rows(moments, signs) == [4, 4]
-    ledger.clear_snapshots()
-    assert _rows(moments, signs) == [4, 0]
-    _taken(ledger, subject)
-    ledger.reset()
-    assert _rows(moments, signs) == [0, 0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_neurohealth.counting.merging import Merged, Merger
 from lightning_neurohealth.counting.native_sums import NativeSums, Sizes
-from lightning_neurohealth.counting.routes import Most
+from lightning_neurohealth.counting.routes import Route
 from lightning_neurohealth.counting.shelf import Book, Shelf, States, empty
 from lightning_neurohealth.counting.spreading import spread
 from lightning_neurohealth.counting.strip import MANY, Strip
@@ -85,31 +85,11 @@ class Ledger(Shelf):
                 if slot.statistics:
                     self._reduce((slot,), Rows(x, _is_nonnegative(slot), self._workspace))
 
-    def take_in_c(
-        self,
-        subject: Subject,
-        signal: Signal,
-        x: Tensor,
-        most: Most,
-        phase: int,
-        scale: Tensor | float,
-        some: Tensor | None = None,
-    ) -> bool:
-        """Take of the rows of ``x`` what can be taken in C; true if that is all.
-
-        Args:
-            most: Rows that are taken at most, ``None`` for all.
-            phase: Which.
-            scale: They are multiplied with it.
-            some: Those that count, of ``[rows, neurons, 1]`` that are all ours; neither of the others matters then.
-        """
-        self.open_in_c(subject, signal)
-        return self.native.take(subject, signal, x, most, phase, scale, self.step, some)
-
-    def open_in_c(self, subject: Subject, signal: Signal) -> None:
-        """Let it be known what of the signal can be taken in C."""
+    def route(self, subject: Subject, signal: Signal) -> Route | None:
+        """How the signal is summed in C; ``None`` where C has nothing to do."""
         if (subject, signal) not in self.native.routes:
             self.native.open(subject, self._slot(subject, signal))
+        return self.native.routes[subject, signal]
 
     def take_soon(self, subject: Subject, signal: Signal, x: Tensor, rest: bool = False) -> None:
         """The same for rows whose memory is ours, together with others, and before the step ends at the latest."""

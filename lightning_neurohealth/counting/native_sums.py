@@ -80,8 +80,7 @@ class NativeSums:
 
     def take(
         self,
-        subject: Subject,
-        signal: Signal,
+        route: Route,
         x: Tensor,
         most: Most,
         phase: int,
@@ -89,13 +88,14 @@ class NativeSums:
         step: int,
         some: Tensor | None = None,
     ) -> bool:
-        """Add up rows of ``x``, shape ``[outer, neurons, inner]``, times ``scale``; true if nothing more is wanted.
+        """Add up rows of ``x``, shape ``[outer, neurons, inner]``; true if nothing more is wanted.
 
-        With ``most``, those that ``thin`` takes; ``None`` for all. With ``some``, those rows of ``[rows, neurons, 1]``.
+        Args:
+            most: Rows that are taken at most, as ``thin`` does; ``None`` for all.
+            phase: Which.
+            scale: They are multiplied with it.
+            some: Those that count, of ``[rows, neurons, 1]`` that are all ours; none of the three matters then.
         """
-        route = self.routes[subject, signal]
-        if route is None:
-            return False
         if x.numel():
             if x.dtype not in TYPES or x.is_neg() or not x.is_cpu:
                 x = x.to("cpu", torch.promote_types(x.dtype, torch.float32)).resolve_neg()

@@ -33,6 +33,7 @@ class Histogram(Statistic):
         super().__init__(subject)
         self.edges = edges(subject.function)
         self.bins = len(self.edges) + 1
+        # once, where the statistic is made, and of numbers that never were on a device
         self._counted = Sum(What.HISTOGRAM, *_guess(subject.function, self.edges), edges=tuple(self.edges.tolist()))
         self.state("counts", "sum", (self.neurons, self.bins))
 

@@ -171,7 +171,7 @@ def test_missing_annotation_is_refused() -> None:
 @pytest.mark.parametrize("annotation", [Tensor, int, "Magnitude | None"])
 def test_annotation_that_is_no_statistic_is_refused(annotation: object) -> None:
     def compute(self: Measure, activation: object) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # it is refused before anybody computes it
 
     compute.__annotations__["activation"] = annotation
     with pytest.raises(TypeError, match=r"Wrong\.compute.*'activation' needs a statistic as its annotation, got"):
@@ -191,7 +191,7 @@ def test_no_signal_is_refused() -> None:
 
         class Wrong(Measure):
             def compute(self) -> Tensor:
-                raise NotImplementedError
+                raise NotImplementedError  # likewise
 
 
 def test_a_right_one_says_what_it_needs() -> None:

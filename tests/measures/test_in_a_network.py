@@ -26,7 +26,7 @@ class Net(nn.Module):
     axes: dict[str, int] = {}  # noqa: RUF012  # neuron axis of each layer where it is not the last
 
     def trace(self, x: Tensor) -> Trace:
-        raise NotImplementedError
+        raise NotImplementedError  # each network has its own
 
 
 class InPlaceAfterNorm(Net):
